@@ -1,0 +1,5 @@
+"""``python -m attnbn``."""
+
+from attnbn.cli.main import run
+
+run()

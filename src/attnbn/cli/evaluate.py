@@ -1,0 +1,42 @@
+"""``attnbn evaluate``: a finished run's maps and labels against a data set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from attnbn.cli.options import add_run, name_broken, parser, share
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, evaluate, print."""
+    options = parser("evaluate", "Score a run's attention maps (mIoU) and labels (mean AP) on a data set.")
+    add_run(options)
+    options.add_argument("--target", required=True, metavar="KIND:PATH", help="voc:, folders:, csv: or scenes:")
+    options.add_argument("--split", default="val", help="which split of it (default val)")
+    options.add_argument("--threshold", type=share, help="instead of the one the run has stored")
+    options.add_argument("--json", metavar="FILE", help="write the figures to this file, as fractions")
+    given = options.parse_args(arguments)
+
+    from attnbn.cli.tables import figures_table
+    from attnbn.experiments.evaluate import evaluate_run
+    from attnbn.io.atomic import write_json
+
+    figures: dict[str, Any] = evaluate_run(
+        given.run,
+        given.target,
+        given.split,
+        checkpoint=given.checkpoint,
+        threshold=given.threshold,
+        device=given.device,
+        workers=given.workers,
+        batch_size=given.batch_size,
+        skip_broken=given.skip_broken,
+    )
+    for line in name_broken(figures.pop("left_out")):
+        print(line, file=sys.stderr)
+    for line in figures_table(figures):
+        print(line)
+    if given.json:
+        write_json(given.json, figures)

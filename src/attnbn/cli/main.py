@@ -1,0 +1,77 @@
+"""``attnbn COMMAND``: a static table of commands; each builds its own parser when it is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from attnbn.io.errors import AttnbnError, InputError
+
+COMMANDS = {
+    "demo": "train Grad-CAM and AttnBN on scenes drawn by the program, and write a report (about 4 minutes)",
+    "recipes": "list the recipes: what each reproduces and what it costs",
+    "train": "train on your images, or continue a run with --resume",
+    "evaluate": "score a run's attention maps and labels on a data set",
+    "attend": "write attention maps, overlays and masks for photographs",
+}
+
+
+def usage() -> str:
+    """The text of ``attnbn --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: attnbn COMMAND [options]",
+            "",
+            "Pixel-level attention for multi-label images, learned from image-level labels",
+            "and the saliency of simple images (Attention Bridging Network, ICCV 2019).",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "attnbn COMMAND --help shows a command's options; attnbn --version the version.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status.
+
+    0 done, 1 failed while running, 2 bad usage or input, 130 stopped by Ctrl-C (143 by SIGTERM).
+    """
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if not argv or argv[0] in ("-h", "--help", "help"):
+            print(usage())
+            return 0 if argv else 2
+        if argv[0] == "--version":
+            from importlib.metadata import version
+
+            print(f"attnbn {version('attnbn')}")
+            return 0
+        if argv[0] not in COMMANDS:
+            close = get_close_matches(argv[0], COMMANDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(COMMANDS)}"
+            raise InputError(f"unknown command {argv[0]!r}: {hint}")
+        command = importlib.import_module(f"attnbn.cli.{argv[0]}")
+        command.main(argv[1:])
+        return 0
+    except AttnbnError as error:
+        print(f"attnbn: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt as interrupt:
+        print(f"attnbn: {interrupt or 'stopped'}", file=sys.stderr)
+        return getattr(interrupt, "exit_status", 130)
+    except BrokenPipeError:
+        # the reader of our output (head, less) is gone; leave nothing for the interpreter to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run() -> None:
+    """Entry point of the ``attnbn`` script."""
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""What a person sees while it works: a live line on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from attnbn.training.loop import Progress
+
+PLAIN_SECONDS = 20.0
+"""Between two lines where the output is no terminal."""
+
+
+def per_cent(value: float | None) -> str:
+    """A fraction as per cent with one decimal; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``1:23:45`` or ``12:34``."""
+    hours, rest = divmod(int(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class TrainingDisplay:
+    """Steps, each loss, images a second and the time left.
+
+    Args:
+        stream: Where to show it; a live line if it is a terminal.
+        title: Shown before the bar.
+    """
+
+    def __init__(self, stream: TextIO, title: str = "training") -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self.console = Console(file=stream, highlight=False)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[terms]}"),
+            TextColumn("{task.fields[speed]:.0f} images/s"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Bar(*columns, console=self.console, transient=True)
+        self.title = title
+        self.task: int | None = None
+        self.live = self.console.is_terminal
+        self.begun = self.shown = time.monotonic()
+        self.first: int | None = None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.bar.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self.console.print(line, markup=False, soft_wrap=True)
+
+    def step(self, progress: Progress) -> None:
+        """Called after each step."""
+        terms = "  ".join(f"{name} {value:.3f}" for name, value in progress.terms.items())
+        if self.live:
+            fields = {"terms": terms, "speed": progress.images_per_second}
+            if self.task is None:
+                self.task = self.bar.add_task(self.title, total=progress.steps, **fields)
+            self.bar.update(self.bar.task_ids[0], completed=progress.step, **fields)
+            return
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.begun = progress.step, now
+        if now - self.shown >= PLAIN_SECONDS or progress.step == progress.steps:
+            self.shown = now
+            done = max(progress.step - self.first, 1)
+            left = (now - self.begun) / done * (progress.steps - progress.step)
+            speed = f"{progress.images_per_second:.0f} images/s"
+            self.say(f"{self.title} {progress.step}/{progress.steps}  {terms}  {speed}  {duration(left)} left")

@@ -1,0 +1,238 @@
+"""Every setting of a run, as frozen dataclasses without torch.
+
+A recipe is a YAML file with these fields; the command line overrides any of them (``--loss.attention 0``). What a
+run used, fully resolved, stands in ``config.yaml`` of its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Literal, get_origin, get_type_hints
+
+from attnbn.io.errors import InputError
+
+LOSS_TERMS = ("source_cl", "attention", "target_cl", "adversarial")
+"""The four terms of Eq. 7, in the paper's order."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images come from and how they are cut.
+
+    A data set is named ``KIND:PATH``: ``folders:`` (a folder per class), ``voc:`` (VOC's own layout, the folder
+    that holds ``JPEGImages``), ``csv:`` (rows ``path,label[,label...]``) or ``scenes:source`` / ``scenes:target`` (drawn by
+    the program).
+
+    Attributes:
+        source: Single-label images with a foreground prior (the paper's D_s).
+        saliency: Folder of saliency maps parallel to the source's images; None where the source brings its own (scenes).
+        target: Complex multi-label images (the paper's D_m), image-level labels only.
+        source_split: Split of the source to train on, for kinds that have splits.
+        target_split: Split of the target to train on.
+        selection_split: Split of the target with masks on which the threshold is chosen; None: the threshold is 0.2.
+        classes: The classes, in order; None: those of the data sets, which must then agree.
+        class_map: Names in the data sets -> names of the classes, e.g. ``{motorcycle: motorbike}``.
+        source_fraction: Share of the source's images used, in (0, 1]; smaller shares are subsets of larger (Table 2).
+        size: Side of the square the network sees, in pixels.
+        scale: Area of the random crop as a share of the image, lowest and highest, in (0, 1].
+        flip: Mirror half of the training images.
+        skip_broken: Leave out unreadable photographs (counted and named) instead of stopping at the first.
+    """
+
+    source: str | None = None
+    saliency: str | None = None
+    target: str | None = None
+    source_split: str = "train"
+    target_split: str = "train"
+    selection_split: str | None = None
+    classes: list[str] | str | None = None
+    class_map: dict[str, str] | None = None
+    source_fraction: float = 1.0
+    size: int = 224
+    scale: tuple[float, float] = (0.5, 1.0)
+    flip: bool = True
+    skip_broken: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The classification network and its discriminator.
+
+    Attributes:
+        backbone: ``vgg16``, ``vgg16_bn``, ``resnet18``, ``resnet50``, ``squeezenet1_1``, ``small`` or any torchvision classifier
+            (the last then needs ``layer``).
+        layer: Name of the layer whose output is F, for backbones that have no built-in split.
+        weights: A torchvision weights name (``IMAGENET1K_V1``), a ``.safetensors`` or ``.pth`` file, or None (random).
+        head: ``keep`` the pretrained hidden layers of the head and renew only the last; ``new`` renews all of it.
+        upsample: Bilinear up-sampling of F before the discriminator (the paper's 5).
+        discriminator_width: Channels of the discriminator's first layer; doubled by each further one.
+    """
+
+    backbone: str = "vgg16"
+    layer: str | None = None
+    weights: str | None = None
+    head: Literal["keep", "new"] = "keep"
+    upsample: int = 5
+    discriminator_width: int = 64
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of Eq. 7 (0: the term is not computed, nor its data read) and how its terms are defined.
+
+    Attributes:
+        source_cl: Weight of L_s-cl (Eq. 4 on the source).
+        attention: λ1, weight of L_ac (Eq. 3).
+        target_cl: Weight of L_t-cl (Eq. 4 on the target).
+        adversarial: λ_adv, weight of L_adv (Eq. 6).
+        normalize: Scale of M in Eq. 3: each map by its ``max``, ``none``, or ``sigmoid`` in place of the ReLU.
+        over_classes: Eq. 4's sum over classes taken as a ``mean`` (PyTorch's convention) or as the ``sum`` it is written.
+    """
+
+    source_cl: float = 1.0
+    attention: float = 2.0
+    target_cl: float = 1.0
+    adversarial: float = 1e-3
+    normalize: Literal["max", "none", "sigmoid"] = "max"
+    over_classes: Literal["mean", "sum"] = "mean"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with its own fresh optimisers, going through the whole learning-rate schedule.
+
+    Attributes:
+        share: Part of the run's steps, as a share of the sum over its phases.
+        terms: Terms of Eq. 7 that this phase trains; None: all with a weight other than 0.
+        lr: Its learning rate; None: the run's.
+    """
+
+    share: float = 1.0
+    terms: list[str] | None = None
+    lr: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the weights move.
+
+    Attributes:
+        epochs: Length in epochs of ``len(target) / batch_size`` steps (of the source's where there is no target).
+        steps: Length in steps; overrides ``epochs``.
+        lr: Learning rate of pretrained layers.
+        head_lr: Factor on it for newly initialised layers.
+        schedule: ``step`` (drops only), ``poly`` ((1 - t)^0.9) or ``cosine``, both towards 0.
+        drop_at: Points, as shares of the phase, at which the rate is multiplied by ``drop`` (schedule ``step``).
+        drop: That factor.
+        warmup: Steps of linear warm-up.
+        momentum: Of SGD.
+        weight_decay: L2, on all weights of the classifier.
+        discriminator_lr: Learning rate of the discriminator's Adam; it follows the same schedule.
+        batch_size: Images per domain and step, over all processes.
+        phases: Trained one after the other; empty: a single one with all terms.
+        epoch_steps: Steps of an epoch; None: as ``epochs`` says.
+        max_steps: Stop after this many steps in all, schedule unchanged; None: at its end.
+        checkpoint_every: Steps between checkpoints; 0: only at the end and on Ctrl-C.
+        validate_every: Steps between validations on the selection split; 0: only at the end.
+        log_every: Steps between lines of ``metrics.jsonl``.
+    """
+
+    epochs: float = 30
+    steps: int | None = None
+    lr: float = 1e-4
+    head_lr: float = 10.0
+    schedule: Literal["step", "poly", "cosine"] = "step"
+    drop_at: list[float] = field(default_factory=lambda: [2 / 3])
+    drop: float = 0.1
+    warmup: int = 0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    discriminator_lr: float = 1e-4
+    batch_size: int = 16
+    phases: list[Phase] = field(default_factory=list)
+    epoch_steps: int | None = None
+    max_steps: int | None = None
+    checkpoint_every: int = 500
+    validate_every: int = 0
+    log_every: int = 10
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run.
+
+    Attributes:
+        seed: Of weights, order, augmentation and dropout.
+        output: The run folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: Lightning Fabric's name: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``64-true``.
+        devices: Processes on this machine.
+        nodes: Machines, each started with the same command by torchrun or a scheduler.
+        workers: Loader processes per stream; the result does not depend on it.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    seed: int = 0
+    output: str | None = None
+    device: str = "auto"
+    precision: str = "32-true"
+    devices: int = 1
+    nodes: int = 1
+    workers: int = 2
+
+
+def config_from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    """A configuration from the plain values of ``dataclasses.asdict``, nested ones included.
+
+    Raises:
+        InputError: for a key that is not a setting.
+    """
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise InputError(f"unknown setting {unknown[0]!r}, expected one of {', '.join(hints)}: written by another version?")
+    built: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            value = config_from_dict(hint, value)
+        elif hint == list[Phase]:
+            value = [config_from_dict(Phase, phase) for phase in value]
+        elif get_origin(hint) is tuple:
+            value = tuple(value)
+        built[name] = value
+    return kind(**built)
+
+
+def check_config(config: RunConfig) -> None:
+    """Refuse values that no run can use, before anything is read.
+
+    Raises:
+        InputError: naming the setting, what was expected and what came.
+    """
+    data, training, loss = config.data, config.training, config.loss
+
+    def expect(good: bool, key: str, what: str, value: object) -> None:
+        if not good:
+            raise InputError(f"expected {key} {what}, got {value}")
+
+    expect(0 < data.source_fraction <= 1, "data.source_fraction", "in (0, 1]", data.source_fraction)
+    expect(data.size >= 8, "data.size", "of at least 8 pixels", data.size)
+    expect(0 < data.scale[0] <= data.scale[1] <= 1, "data.scale", "as two shares 0 < low <= high <= 1", data.scale)
+    expect(training.batch_size >= 1, "training.batch_size", "of at least 1", training.batch_size)
+    expect(training.epochs > 0, "training.epochs", "above 0", training.epochs)
+    expect(training.lr > 0, "training.lr", "above 0", training.lr)
+    expect(training.max_steps is None or training.max_steps > 0, "training.max_steps", "above 0", training.max_steps)
+    for name in LOSS_TERMS:
+        weight = getattr(loss, name)
+        expect(weight >= 0, f"loss.{name}", "of at least 0", weight)
+    expect(any(getattr(loss, name) for name in LOSS_TERMS), "a loss", "with a weight above 0", "none")
+    for phase in training.phases:
+        for term in phase.terms or []:
+            expect(term in LOSS_TERMS, "training.phases.terms", f"out of {', '.join(LOSS_TERMS)}", term)
+        expect(phase.share > 0, "training.phases.share", "above 0", phase.share)
+    expect(config.workers >= 0, "--workers", "of at least 0", config.workers)

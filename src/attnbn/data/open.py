@@ -1,0 +1,104 @@
+"""``KIND:PATH`` to a data set: the one place that knows the kinds."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnbn.data.classes import parse_classes
+from attnbn.data.dataset import ImageDataset
+from attnbn.data.photos import SaliencySource
+from attnbn.io.errors import InputError
+
+KINDS = {
+    "folders": ("attnbn.data.folders", "open_folders"),
+    "voc": ("attnbn.data.voc", "open_voc"),
+    "csv": ("attnbn.data.csv_list", "open_csv"),
+    "scenes": ("attnbn.data.scenes", "open_scenes"),
+}
+"""Kind -> module and function of its reader; a reader is imported when a data set of its kind is opened."""
+
+
+def open_dataset(
+    spec: str,
+    *,
+    split: str,
+    classes: str | Sequence[str] | None = None,
+    class_map: Mapping[str, str] | None = None,
+    saliency: SaliencySource | None = None,
+    labels: bool = True,
+    masks: bool = False,
+) -> ImageDataset:
+    """Open a data set.
+
+    Args:
+        spec: ``folders:PATH``, ``voc:PATH``, ``csv:FILE``, ``scenes:source`` or ``scenes:target``.
+        split: For ``voc`` and ``scenes``; class folders and lists have no splits, all of them is used.
+        classes: The classes, in order; None: the data set's own.
+        class_map: The data set's names -> names of the run.
+        saliency: Where the saliency maps of photographs come from; scenes bring their own.
+        labels: Whether to read labels; without, no source of labels is opened.
+        masks: Whether samples carry masks.
+
+    Raises:
+        InputError: An unknown kind, a path without kind, a missing path, masks of a kind that has none, or what the
+            reader finds wrong.
+    """
+    kind, path = _parse(spec)
+    module, function = KINDS[kind]
+    options: dict[str, Any] = {"classes": parse_classes(classes), "labels": labels}
+    if kind == "scenes":
+        return _read(module, function, path, split=split, masks=masks, **options)
+    place = Path(path).expanduser()
+    _check_path(kind, place)
+    options |= {"class_map": class_map, "saliency": saliency}
+    if kind == "voc":
+        return _read(module, function, place, split=split, masks=masks, **options)
+    if masks:
+        raise InputError(f"expected a data set with masks, got {kind}:, which has none; use voc:PATH: {place}")
+    dataset = _read(module, function, place, **options)
+    if split not in ("train", "all"):
+        dataset.notes.append(f"{kind}: has no splits, so all images stand for {split!r}")
+    return dataset
+
+
+def _read(module: str, function: str, place: str | Path, **options: Any) -> ImageDataset:
+    dataset: ImageDataset = getattr(importlib.import_module(module), function)(place, **options)
+    return dataset
+
+
+def _parse(spec: str) -> tuple[str, str]:
+    """Kind and path, or a line that says how to write it."""
+    kind, colon, path = spec.partition(":")
+    if colon and path and kind in KINDS:
+        return kind, path
+    kinds = ", ".join(KINDS)
+    if colon and kind in KINDS:
+        raise InputError(f"expected {kind}:PATH, got no path: {spec}")
+    place = Path(spec).expanduser()
+    # a path that exists, or looks like one, lacks its kind; anything else names a kind we do not have
+    if place.exists() or not colon or "/" in kind or "\\" in kind or len(kind) == 1:
+        raise InputError(f"expected KIND:PATH, KIND one of {kinds}; got a path alone; write {_guess(place)}:{spec}")
+    raise InputError(
+        f"expected KIND:PATH, KIND one of {kinds}; got the kind {kind!r}; "
+        f"for a folder per class write folders:{path or 'PATH'}"
+    )
+
+
+def _guess(place: Path) -> str:
+    """The kind that a path looks like."""
+    if place.suffix.lower() == ".csv":
+        return "csv"
+    layouts = ("JPEGImages", "VOCdevkit", "ImageSets")
+    return "voc" if any((place / name).is_dir() for name in layouts) else "folders"
+
+
+def _check_path(kind: str, place: Path) -> None:
+    wanted = "file" if kind == "csv" else "folder"
+    if not place.exists():
+        raise InputError(f"expected a {wanted} for {kind}:, found nothing; check the path: {place}")
+    if place.is_dir() == (kind == "csv"):
+        got = "folder" if place.is_dir() else "file"
+        raise InputError(f"expected a {wanted} for {kind}:, got a {got}; write {_guess(place)}:{place}: {place}")

@@ -1,0 +1,321 @@
+"""``voc:PATH``: PASCAL VOC's own folder layout.
+
+``JPEGImages/``, ``ImageSets/{Main,Segmentation}/<split>.txt``, labels from ``ImageSets/Main/<class>_<split>.txt``, else
+``Annotations/``, else ``SegmentationClass/``. A data set of other classes names them in ``classes.txt``, a line each in
+the order of their mask ids.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision import tv_tensors
+
+from attnbn.data import voc_labels
+from attnbn.data.classes import VOC_CLASSES, Selection, parse_classes, select_classes
+from attnbn.data.images import VOID, read_mask
+from attnbn.data.photos import PhotoDataset, SaliencySource
+from attnbn.data.voc_labels import read_lines
+from attnbn.io.errors import InputError
+from attnbn.io.pictures import is_picture, open_picture
+
+_MASK_FOLDERS = ("SegmentationClass", "SegmentationClassAug")
+"""VOC's own masks, then those of SBD as they are commonly added; the first that has a photograph's mask wins."""
+
+
+def open_voc(
+    path: Path,
+    *,
+    split: str,
+    classes: Sequence[str] | None = None,
+    class_map: Mapping[str, str] | None = None,
+    saliency: SaliencySource | None = None,
+    labels: bool = True,
+    masks: bool = False,
+) -> VocDataset:
+    """Open a split of a data set in VOC's layout.
+
+    Args:
+        path: The folder that holds ``JPEGImages``, or a parent (``VOCdevkit``).
+        split: A list of ``ImageSets/Segmentation`` where masks are wanted, of ``ImageSets/Main`` otherwise, or of the
+            other one where the first has none; ``all``: every photograph (with a mask, where masks are wanted).
+        classes: The classes to use; pixels of others become background, and images with none of them are left out.
+        class_map: VOC's names -> names of the run.
+        saliency: Where saliency maps come from.
+        labels: Whether to read labels.
+        masks: Whether samples carry masks.
+
+    Raises:
+        InputError: Another layout, an unknown or empty split, a missing photograph or mask, photographs without labels.
+    """
+    root = _find_root(path)
+    title = f"voc:{root} {split}"
+    own = _own_classes(root)
+    selection = select_classes(own, classes, class_map, title)
+    photos = _index(root / "JPEGImages")
+    mask_files = _mask_index(root)
+    names = _names(root, split, photos, mask_files, masks)
+    notes: list[str] = []
+    table: Tensor | None = None
+    if labels:
+        own_table, note = _labels(root, split, names, own, selection, mask_files)
+        notes.append(note)
+        table = _to_run(own_table, selection)
+        names, table = _with_class(names, table, notes, title)
+    elif selection.is_subset:
+        notes.append("labels are not read, so images with none of the classes stay in")
+    return VocDataset(
+        root,
+        [photos[name] for name in names],
+        names,
+        selection,
+        table,
+        masks=[mask_files[name] for name in names] if masks else None,
+        saliency=saliency,
+        notes=notes,
+        title=title,
+    )
+
+
+class VocDataset(PhotoDataset):
+    """A split in VOC's layout; built by :func:`open_voc`.
+
+    Args:
+        root: The folder that holds ``JPEGImages``.
+        files: Photographs in ``JPEGImages``.
+        names: Their names.
+        selection: The classes used.
+        labels: ``len×N``, or None.
+        masks: Path of each mask relative to ``root``, or None.
+        saliency: Where saliency maps come from.
+        notes: See :class:`~attnbn.data.dataset.ImageDataset`.
+        title: Likewise.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        files: list[str],
+        names: list[str],
+        selection: Selection,
+        labels: Tensor | None,
+        *,
+        masks: list[str] | None,
+        saliency: SaliencySource | None,
+        notes: Sequence[str],
+        title: str,
+    ) -> None:
+        super().__init__(
+            root / "JPEGImages",
+            files,
+            names,
+            selection.classes,
+            labels,
+            saliency=saliency,
+            has_masks=masks is not None,
+            notes=notes,
+            title=title,
+        )
+        self._data_root = root
+        self._masks = masks
+        self._num_own = len(selection.index)
+        # the data set's ids -> the run's; unused classes are background, void stays void
+        self._ids = torch.zeros(256, dtype=torch.uint8)
+        self._ids[VOID] = VOID
+        for own, place in enumerate(selection.index):
+            if place is not None:
+                self._ids[own + 1] = place + 1
+
+    def read_mask(self, index: int, size: tuple[int, int]) -> tv_tensors.Mask:
+        if self._masks is None:
+            raise ValueError("this data set was opened without masks")
+        mask = read_mask(self._data_root / self._masks[index], self._num_own, size)
+        return tv_tensors.Mask(self._ids[mask.as_subclass(Tensor).long()])
+
+
+def _find_root(path: Path) -> Path:
+    """The folder that holds ``JPEGImages``."""
+    if (path / "JPEGImages").is_dir():
+        return path
+    found = sorted({p.parent for pattern in ("VOC*", "VOCdevkit/VOC*") for p in path.glob(f"{pattern}/JPEGImages")})
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(
+            f"expected one data set in VOC's layout, got {', '.join(map(str, found))}; "
+            f"name the one wanted, e.g. voc:{found[-1]}: {path}"
+        )
+    raise InputError(
+        f"expected VOC's layout, found no JPEGImages in it, in VOC*/ or in VOCdevkit/VOC*/; "
+        f"name the folder that holds JPEGImages: {path}"
+    )
+
+
+def _own_classes(root: Path) -> tuple[str, ...]:
+    """The data set's classes in the order of its mask ids."""
+    file = root / "classes.txt"
+    if not file.is_file():
+        return VOC_CLASSES
+    names = [line for line in read_lines(file) if line]
+    if not names or len(set(names)) < len(names) or len(names) >= VOID:
+        raise InputError(
+            f"expected 1 to {VOID - 1} class names, each once in a line of its own, got {len(names)} lines: {file}"
+        )
+    return parse_classes(names) or ()
+
+
+def _index(folder: Path) -> dict[str, str]:
+    """Name -> file name of the pictures in a folder; empty where it does not exist."""
+    files: dict[str, str] = {}
+    for file in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        if is_picture(file):
+            name = os.path.splitext(file)[0]
+            if name in files:
+                raise InputError(f"expected one file per name, got {files[name]} and {file}; remove one: {folder}")
+            files[name] = file
+    return files
+
+
+def _mask_index(root: Path) -> dict[str, str]:
+    """Name -> mask file relative to the root."""
+    masks: dict[str, str] = {}
+    for folder in _MASK_FOLDERS:
+        for name, file in _index(root / folder).items():
+            masks.setdefault(name, f"{folder}/{file}")
+    return masks
+
+
+def _names(root: Path, split: str, photos: dict[str, str], masks: dict[str, str], with_masks: bool) -> list[str]:
+    """The photographs of a split, each with its files in place."""
+    if split == "all":
+        names = [name for name in photos if name in masks] if with_masks else list(photos)
+        if not names:
+            raise InputError(f"expected photographs{' with masks' if with_masks else ''}, found none: {root}")
+        return names
+    lists = _split_lists(root, split, with_masks)
+    names = list(dict.fromkeys(name for file in lists for name in _listed_names(file, photos)))
+    if not names:
+        raise InputError(
+            f"expected photographs in the split {split!r}, got an empty list; "
+            f"splits here: {_available(root)}: {lists[0]}"
+        )
+    for name in names:
+        if name not in photos:
+            raise InputError(
+                f"expected a photograph for every name of {lists[0].name}, found none for {name!r}: "
+                f"{root / 'JPEGImages' / name}.jpg"
+            )
+        if with_masks and name not in masks:
+            raise InputError(
+                f"expected a mask for every name of {lists[0].name}, found none for {name!r}; "
+                f"add it or take the name out: {root / 'SegmentationClass' / name}.png"
+            )
+    return names
+
+
+def _split_lists(root: Path, split: str, with_masks: bool) -> list[Path]:
+    """The files that together list a split."""
+    sets = root / "ImageSets"
+    segmentation, main = sets / "Segmentation" / f"{split}.txt", sets / "Main" / f"{split}.txt"
+    per_class = [file for label in _own_classes(root) if (file := sets / "Main" / f"{label}_{split}.txt").is_file()]
+    order = [[segmentation], [main], per_class] if with_masks else [[main], per_class, [segmentation]]
+    found = next((files for files in order if files and files[0].is_file()), None)
+    # a separator in the name would leave the folder
+    if found is None or PurePosixPath(split).name != split:
+        raise InputError(f"no split {split!r}; splits here: {_available(root)}: {sets}")
+    return found
+
+
+def _available(root: Path) -> str:
+    """The splits of a data set, for messages."""
+    sets = root / "ImageSets"
+    splits = {file.stem for file in sets.glob("Segmentation/*.txt")}
+    per_class = {file for label in _own_classes(root) for file in voc_labels.class_lists(sets / "Main", label)}
+    splits |= {file.stem for file in sets.glob("Main/*.txt") if file not in per_class}
+    splits |= {file.stem.rpartition("_")[2] for file in per_class}
+    return ", ".join([*sorted(splits), "all"])
+
+
+def _listed_names(file: Path, photos: dict[str, str]) -> list[str]:
+    """Names in a list, also in lists of a class (``name -1``) and of paths (``/JPEGImages/name.jpg ...``)."""
+    names = []
+    for line in read_lines(file):
+        if not line:
+            continue
+        token = line if line in photos else line.split()[0]
+        names.append(token if token in photos else PurePosixPath(token).stem if "/" in token else token)
+    return names
+
+
+def _labels(
+    root: Path, split: str, names: list[str], own: Sequence[str], selection: Selection, masks: dict[str, str]
+) -> tuple[Tensor, str]:
+    """Labels of the data set's own classes from the first place that labels every photograph, and a note on it."""
+    needed = [label for label, place in zip(own, selection.index, strict=True) if place is not None]
+
+    def mask(name: str) -> NDArray[np.uint8] | None:
+        if name not in masks:
+            return None
+        file = root / masks[name]
+        with open_picture(file, "mask") as picture:
+            size = (picture.height, picture.width)
+        pixels: NDArray[np.uint8] = read_mask(file, len(own), size).numpy()
+        return pixels
+
+    sources: dict[str, Callable[[], voc_labels.Labels]] = {
+        "ImageSets/Main": lambda: voc_labels.from_lists(root, split, names, own, needed),
+        "Annotations": lambda: voc_labels.from_annotations(root, names, own),
+        "the masks": lambda: voc_labels.from_masks(names, len(own), mask),
+    }
+    reasons = []
+    for source, read in sources.items():
+        table = read()
+        if isinstance(table, str):
+            reasons.append(table)
+            continue
+        # the lists of unused classes are not read, so a row of zeros may be an image of those
+        if source != "ImageSets/Main" or not selection.is_subset:
+            _check_labelled(table, names, source, root)
+        return table, f"labels from {source}"
+    raise InputError(f"expected a label for every photograph, found {'; '.join(reasons)}: {root}")
+
+
+def _check_labelled(table: Tensor, names: list[str], source: str, root: Path) -> None:
+    unlabelled = (table == 0).all(1).nonzero().flatten().tolist()
+    if unlabelled:
+        more = f" ({len(unlabelled):,} such photographs)" if len(unlabelled) > 1 else ""
+        raise InputError(
+            f"expected at least one class, got none in {source}{more}; "
+            f"label it or take it out of the split: {root / 'JPEGImages' / names[unlabelled[0]]}.jpg"
+        )
+
+
+def _to_run(own: Tensor, selection: Selection) -> Tensor:
+    """Labels of the data set's classes to those of the run; a class made of several is present where one of them is."""
+    table = torch.zeros(len(own), len(selection.classes))
+    for column, place in enumerate(selection.index):
+        if place is not None:
+            old, new = table[:, place], own[:, column]
+            # 1 wins over unknown, unknown over 0; NaN + anything is NaN
+            table[:, place] = torch.where((old == 1) | (new == 1), 1.0, old + new)
+    return table
+
+
+def _with_class(names: list[str], table: Tensor, notes: list[str], title: str) -> tuple[list[str], Tensor]:
+    """Leave out images with none of the classes (an unknown class may be there, so it stays in)."""
+    keep = (table != 0).any(1)
+    left_out = int((~keep).sum())
+    if left_out == 0:
+        return names, table
+    if left_out == len(names):
+        raise InputError(
+            f"expected photographs with one of the classes, got none among {left_out:,}; correct data.classes: {title}"
+        )
+    notes.append(f"left out {left_out:,} of {len(names):,} images with none of the classes")
+    return [name for name, kept in zip(names, keep.tolist(), strict=True) if kept], table[keep]

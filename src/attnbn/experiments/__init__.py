@@ -1,0 +1,1 @@
+"""Experiments: from settings to a finished run folder, and several runs to a table."""

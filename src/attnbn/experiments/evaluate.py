@@ -1,0 +1,76 @@
+"""A finished run scored on a data set, at the threshold that the run has stored."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from attnbn.data.open import open_dataset
+from attnbn.inference.evaluate import evaluate, summary
+from attnbn.inference.load import TrainedRun, load
+from attnbn.training.devices import check_device
+
+
+def evaluate_run(
+    run: str | os.PathLike[str],
+    target: str,
+    split: str,
+    *,
+    checkpoint: str = "last",
+    threshold: float | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    batch_size: int = 16,
+    skip_broken: bool = False,
+) -> dict[str, Any]:
+    """Score a run; the threshold is never chosen here.
+
+    On the very split that it was chosen on, the figures are cross-fitted, unless ``threshold`` is given.
+
+    Args:
+        run: The run's folder.
+        target: ``KIND:PATH`` of the data set.
+        split: Of the data set.
+        checkpoint: ``last`` or ``best``.
+        threshold: Instead of the run's own.
+        device: Where to compute.
+        workers: Processes that read.
+        batch_size: Photographs a forward pass.
+        skip_broken: Leave out photographs that cannot be read.
+
+    Returns:
+        As :func:`attnbn.inference.evaluate.summary`, with ``left_out``, a line for each broken photograph.
+    """
+    trained = load(run, checkpoint=checkpoint, device=check_device(device))
+    dataset = open_dataset(
+        target, split=split, classes=trained.classes, class_map=trained.config.data.class_map, masks=True
+    )
+    evaluation = evaluate(
+        trained.network,
+        dataset,
+        size=trained.config.data.size,
+        threshold=threshold if threshold is not None else trained.threshold,
+        batch_size=batch_size,
+        workers=workers,
+        skip_broken=skip_broken,
+    )
+    chosen_here = threshold is None and trained.threshold_split is not None and _same(trained, target, split)
+    figures = summary(
+        evaluation,
+        threshold=trained.threshold if threshold is None else threshold,
+        threshold_split=trained.threshold_split if threshold is None else None,
+        cross_fit=chosen_here,
+    )
+    return figures | {"threshold_given": threshold is not None, "left_out": evaluation.broken}
+
+
+def _same(trained: TrainedRun, target: str, split: str) -> bool:
+    """Whether the threshold was chosen on this very split of this very data set."""
+    own = trained.config.data.target
+    if own is None or split != trained.threshold_split:
+        return False
+    kinds = [spec.partition(":")[0] for spec in (own, target)]
+    paths = [spec.partition(":")[2] for spec in (own, target)]
+    return kinds[0] == kinds[1] and (
+        paths[0] == paths[1] or (os.path.exists(paths[0]) and os.path.exists(paths[1]) and os.path.samefile(*paths))
+    )

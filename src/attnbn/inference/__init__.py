@@ -1,0 +1,1 @@
+"""Photographs to scores and maps: prediction, its files, its figures; sharded and resumable."""

@@ -1,0 +1,218 @@
+"""Photographs to files one can look at and compute with: overlays, masks, maps.
+
+``maps/NAME.npz`` is written last and so stands for the whole of a photograph's results. It carries, as the comment of
+its zip archive, a digest of the run and the settings that made it: what is complete is passed over when the work goes
+on, what another run left is done anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from attnbn.data.images import read_image, write_mask
+from attnbn.evaluation.direct import combine
+from attnbn.inference.overlay import Picture, captioned, overlay
+from attnbn.inference.photographs import Photographs, check_name, list_photographs
+from attnbn.inference.predict import Prediction, full_size, predict
+from attnbn.inference.shards import Shard, current_shard, own
+from attnbn.io.atomic import write_bytes, write_json
+from attnbn.io.errors import InputError
+
+MANIFEST = "attend.json"
+"""Says which run and settings made the folder."""
+
+
+@dataclass
+class Attended:
+    """What :func:`attend` did.
+
+    Attributes:
+        written: Photographs done now.
+        skipped: Photographs that were complete already.
+        broken: One line for each photograph that could not be read.
+    """
+
+    written: int = 0
+    skipped: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+def attend(
+    net: nn.Module,
+    photographs: Sequence[str | Path],
+    output: str | Path,
+    classes: Sequence[str],
+    *,
+    size: int,
+    masks: bool = False,
+    threshold: float = 0.2,
+    identity: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    skip_broken: bool = False,
+    batch_size: int = 16,
+    workers: int = 0,
+    device: str | torch.device | None = None,
+    shard: Shard | None = None,
+) -> Attended:
+    """Write what the network sees in each photograph.
+
+    ``overlays/NAME.CLASS.png`` per predicted class, ``masks/NAME.png`` (palette PNG, 0 = background) under ``masks``,
+    and ``maps/NAME.npz`` with ``maps`` (float16 ``K×H×W`` in [0, 1]), ``names`` (``K`` strings) and ``scores`` (float32
+    ``K`` logits).
+
+    Args:
+        net: The network; see :func:`~attnbn.inference.predict.predict`.
+        photographs: Files and folders.
+        output: The folder to write to.
+        classes: Names of the network's classes.
+        size: Side of the square that the network sees.
+        masks: Write masks too.
+        threshold: A pixel of a mask is foreground where a map is at least this, in (0, 1].
+        identity: What tells this run from others (its folder, its checkpoint's checksum), kept in ``attend.json``.
+        overwrite: Take over a folder that another run or other settings made.
+        skip_broken: Leave out photographs that cannot be read instead of stopping at the first.
+        batch_size: Photographs a forward pass.
+        workers: Processes that read.
+        device: Where the network is; None: where its weights are.
+        shard: This process's share; None: as the launcher says.
+
+    Returns:
+        What was done by this process.
+
+    Raises:
+        InputError: No photograph, an unreadable one, or a folder that another run made.
+        RunError: The disk is full, or the network gives no finite numbers.
+    """
+    folder = Path(output)
+    dataset = Photographs(list_photographs(photographs, leave_out=folder), classes)
+    made_by = {"identity": dict(identity or {}), "classes": list(classes), "size": size, "threshold": threshold}
+    digest = _claim(folder, made_by, overwrite)
+    files = _Files(folder, tuple(classes), threshold if masks else None, digest)
+    mine = own(dataset.names, shard or current_shard())
+    wanted = [i for i in mine if not files.complete(dataset.names[i])]
+    done = Attended(skipped=len(mine) - len(wanted))
+    paths = {dataset.names[i]: dataset.paths[i] for i in wanted}
+    for prediction in predict(
+        net, dataset, size=size, indices=wanted, batch_size=batch_size, workers=workers, device=device,
+        skip_broken=skip_broken, broken=done.broken,
+    ):  # fmt: skip
+        # Read a second time, rather than kept from the first: a batch of large photographs would fill the memory.
+        files.write(prediction, read_image(paths[prediction.name]))
+        done.written += 1
+    return done
+
+
+def file_names(classes: Iterable[str]) -> list[str]:
+    """The classes' names as parts of file names, all different, of letters, digits, ``-`` and ``_`` only."""
+    result: list[str] = []
+    for index, name in enumerate(classes):
+        plain = re.sub(r"[^\w-]+", "_", name)
+        result.append(plain if plain and plain not in result else f"{plain}_{index}")
+    return result
+
+
+def _claim(folder: Path, made_by: dict[str, Any], overwrite: bool) -> str:
+    """Make the folder this run's, and give the digest that marks its results."""
+    # Through JSON once, so that what is compared is what a file can hold (no tuples, no paths).
+    made_by = json.loads(json.dumps(made_by, default=str))
+    manifest = folder / MANIFEST
+    earlier = _read_manifest(manifest)
+    if earlier is not None and earlier != made_by and not overwrite:
+        different = ", ".join(sorted(key for key in {*earlier, *made_by} if earlier.get(key) != made_by.get(key)))
+        raise InputError(
+            f"expected a new folder or results of the same run, got those of another ({different} differ): "
+            f"choose another --output or say --overwrite: {folder}"
+        )
+    if earlier != made_by:
+        write_json(manifest, made_by)
+    return hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _read_manifest(manifest: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(manifest.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of a photograph: whether they are complete, and writing them.
+
+    Attributes:
+        folder: The output folder.
+        classes: Names of all classes.
+        threshold: Of the masks; None: no masks.
+        digest: Marks what this run made.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    threshold: float | None
+    digest: str
+
+    def complete(self, name: str) -> bool:
+        maps, mask = self._paths(check_name(name))
+        if not maps.is_file() or (self.threshold is not None and not mask.is_file()):
+            return False
+        try:
+            with zipfile.ZipFile(maps) as archive:
+                return archive.comment.decode("ascii", "replace") == self.digest
+        except (OSError, zipfile.BadZipFile):
+            return False
+
+    def write(self, prediction: Prediction, image: Tensor) -> None:
+        maps_file, mask_file = self._paths(prediction.name)
+        suffixes = file_names(self.classes)
+        if maps_file.exists():  # another run's, or without the mask wanted now: it may have seen other classes
+            maps_file.unlink()
+            mask_file.unlink(missing_ok=True)
+            for suffix in suffixes:
+                self._overlay(prediction.name, suffix).unlink(missing_ok=True)
+        names = [self.classes[index] for index in prediction.classes.tolist()]
+        maps, scores = full_size(prediction.maps, prediction.size), prediction.scores[prediction.classes]
+        for name, index, score, attention in zip(names, prediction.classes.tolist(), scores, maps, strict=True):
+            picture = captioned(overlay(image, attention), f"{name}  {float(score.sigmoid()):.0%}")
+            write_bytes(self._overlay(prediction.name, suffixes[index]), _png(picture))
+        if self.threshold is not None:
+            mask_file.parent.mkdir(parents=True, exist_ok=True)
+            write_mask(mask_file, combine(maps, scores, prediction.classes, self.threshold))
+        write_bytes(maps_file, _npz(maps, names, scores, self.digest))
+
+    def _paths(self, name: str) -> tuple[Path, Path]:
+        return self.folder / "maps" / f"{name}.npz", self.folder / "masks" / f"{name}.png"
+
+    def _overlay(self, name: str, suffix: str) -> Path:
+        return self.folder / "overlays" / f"{name}.{suffix}.png"
+
+
+def _png(picture: Picture) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def _npz(maps: Tensor, names: Sequence[str], scores: Tensor, digest: str) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, maps=maps.numpy().astype(np.float16), names=np.array(names, dtype=str), scores=scores.numpy()
+    )
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = digest.encode()
+    return buffer.getvalue()

@@ -1,0 +1,162 @@
+"""A network and a data set to the figures of Sec. 4.2: mIoU of its attention maps, mean AP of its scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnbn.data.dataset import ImageDataset
+from attnbn.evaluation.average_precision import average_precision
+from attnbn.evaluation.confusion import iou, mean_iou, precision, recall
+from attnbn.evaluation.direct import THRESHOLDS, ThresholdCurve
+from attnbn.inference.predict import full_size, predict
+from attnbn.io.atomic import without_nan
+from attnbn.io.errors import InputError
+
+DEFAULT_THRESHOLD = 0.2
+"""The threshold where none was chosen: the share of a map's maximum that the field's cues use."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A data set predicted and counted.
+
+    Attributes:
+        classes: Names of the N classes.
+        curve: Confusion matrices (background first) at every threshold; None where the data set has no masks.
+        scores: Logits, float32 ``S×N``, in the data set's order.
+        labels: float32 ``S×N`` in {0, 1}, NaN = unknown; None where the data set has none.
+        broken: One line for each photograph that could not be read.
+    """
+
+    classes: tuple[str, ...]
+    curve: ThresholdCurve | None
+    scores: Tensor
+    labels: Tensor | None
+    broken: list[str]
+
+
+def evaluate(
+    net: nn.Module,
+    dataset: ImageDataset,
+    *,
+    size: int,
+    threshold: float | None = None,
+    batch_size: int = 16,
+    workers: int = 0,
+    device: str | torch.device | None = None,
+    skip_broken: bool = False,
+) -> Evaluation:
+    """Predict a data set and count its pixels at every threshold.
+
+    Args:
+        net: The network; see :func:`~attnbn.inference.predict.predict`.
+        dataset: With masks, labels or both.
+        size: Side of the square that the network sees.
+        threshold: A further threshold to count at, in (0, 1], if it is none of 0.01, 0.02, …, 0.99.
+        batch_size: Photographs a forward pass.
+        workers: Processes that read.
+        device: Where the network is; None: where its weights are.
+        skip_broken: Leave out photographs that cannot be read instead of stopping at the first.
+
+    Raises:
+        InputError: The data set is empty, a photograph or mask cannot be read, or the threshold is out of range.
+        RunError: The network gives no finite numbers.
+    """
+    if threshold is not None and not 0 < threshold <= 1:
+        raise InputError(f"expected a threshold in (0, 1], got {threshold:g}: --threshold")
+    thresholds = THRESHOLDS if threshold is None else _with(THRESHOLDS, threshold)
+    curve = ThresholdCurve(len(dataset.classes) + 1, thresholds) if dataset.has_masks else None
+    scores: list[Tensor] = []
+    labels: list[Tensor] = []
+    broken: list[str] = []
+    for prediction in predict(
+        net,
+        dataset,
+        size=size,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        skip_broken=skip_broken,
+        broken=broken,
+    ):
+        scores.append(prediction.scores)
+        if prediction.labels is not None:
+            labels.append(prediction.labels)
+        if curve is not None and prediction.mask is not None:
+            maps = full_size(prediction.maps, prediction.size)
+            chosen = prediction.classes
+            curve.update(maps, prediction.scores[chosen], chosen, prediction.mask, prediction.name)
+    if not scores:
+        raise InputError(f"expected photographs to evaluate, got none that can be read: {dataset.title}")
+    known = torch.stack(labels) if len(labels) == len(scores) else None
+    return Evaluation(dataset.classes, curve, torch.stack(scores), known, broken)
+
+
+def summary(
+    evaluation: Evaluation,
+    *,
+    threshold: float | None = None,
+    threshold_split: str | None = None,
+    cross_fit: bool = False,
+) -> dict[str, Any]:
+    """The figures as they stand in JSON: fractions, and None where a figure does not exist.
+
+    Args:
+        evaluation: From :func:`evaluate`.
+        threshold: The threshold chosen elsewhere; None: 0.2, or under ``cross_fit`` the one best on the whole split.
+        threshold_split: Where it was chosen; None: nowhere.
+        cross_fit: This is the split the threshold was chosen on. Score each half of it at the threshold that is best on
+            the other half, and say so (``cross_fitted``, ``thresholds``).
+
+    Returns:
+        ``miou``, ``iou``, ``precision`` and ``recall`` by class name (``background`` included), ``threshold``,
+        ``threshold_split``, ``cross_fitted``, ``thresholds``, ``curve`` (``threshold`` and ``miou`` of each point),
+        ``mean_ap``, ``ap`` by class name, ``images``, ``broken``.
+
+    Raises:
+        InputError: Cross-fitting needs images in both halves.
+        ValueError: The evaluation was not taken at that threshold.
+    """
+    curve = evaluation.curve
+    result: dict[str, Any] = dict.fromkeys(("miou", "iou", "precision", "recall", "threshold", "threshold_split"))
+    result |= {"cross_fitted": False, "thresholds": None, "curve": None}
+    if curve is not None:
+        if cross_fit:
+            pooled = curve.cross_fitted()
+            matrix = pooled.matrix
+            result |= {"cross_fitted": True, "thresholds": list(pooled.thresholds)}
+            threshold = curve.best()[0] if threshold is None else threshold
+        else:
+            threshold = DEFAULT_THRESHOLD if threshold is None else threshold
+            matrix = curve.at(threshold)
+        names = ("background", *evaluation.classes)
+        result |= {"miou": float(mean_iou(matrix)), "threshold": threshold, "threshold_split": threshold_split}
+        result |= {
+            key: _by_name(names, figure(matrix))
+            for key, figure in (("iou", iou), ("precision", precision), ("recall", recall))
+        }
+        points = zip(curve.thresholds, curve.curve().tolist(), strict=True)
+        result["curve"] = [{"threshold": t, "miou": value} for t, value in points]
+    result |= {"mean_ap": None, "ap": None}
+    if evaluation.labels is not None:
+        ap = average_precision(evaluation.scores, evaluation.labels)
+        result |= {"mean_ap": float(ap.nanmean()), "ap": _by_name(evaluation.classes, ap)}
+    result |= {"images": len(evaluation.scores), "broken": len(evaluation.broken)}
+    cleaned: dict[str, Any] = without_nan(result)
+    return cleaned
+
+
+def _by_name(names: Sequence[str], values: Tensor) -> dict[str, float]:
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def _with(thresholds: tuple[float, ...], further: float) -> tuple[float, ...]:
+    """The thresholds and a further one; one that equals another in float32, as they are compared, is no new one."""
+    near = any(math.isclose(t, further, rel_tol=1e-6) for t in thresholds)
+    return thresholds if near else tuple(sorted((*thresholds, further)))

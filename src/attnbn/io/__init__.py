@@ -1,0 +1,1 @@
+"""Files: atomic writing, safe reading, the run folder, and the errors a person sees."""

@@ -1,0 +1,147 @@
+"""Opening picture files: whatever a file holds, an upright decoded picture or one clear line comes out.
+
+Shared by the readers of photographs, masks and saliency maps. *Upright* is what an image viewer shows: the file's
+own EXIF orientation is applied, once, here. A mask or a saliency map lies over the upright photograph; the
+photograph's orientation is never applied to it.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from attnbn.io.errors import InputError
+
+EXTENSIONS = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
+"""Names that are taken for pictures in a folder, in lower case."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> the turn that undoes it; 1 and unknown values need none."""
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file name looks like a picture: a known ending, not hidden (``._a.jpg`` is no photograph)."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def open_picture(path: str | Path, what: str = "photograph") -> Image.Image:
+    """Decode the first frame of a picture file, upright, in its own colour mode.
+
+    Args:
+        path: The file.
+        what: What the file is to be, for messages.
+
+    Returns:
+        A loaded PIL picture that no longer needs the file. Its ``format`` is kept.
+
+    Raises:
+        InputError: The file is missing, empty, not a picture, cut off, damaged, or has too many pixels.
+    """
+    try:
+        # Pillow warns on odd metadata and on pictures of more than 89 million pixels; both are read, and a
+        # warning in the middle of a training tells nobody what to do. Above 179 million it raises.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                picture.load()
+                return _upright(picture)
+    except FileNotFoundError:
+        raise InputError(f"expected a {what}, found no file; check the path: {path}") from None
+    except IsADirectoryError:
+        raise InputError(f"expected a {what}, got a folder: {path}") from None
+    except PermissionError:
+        raise InputError(f"expected a {what}, may not read the file; change its permissions: {path}") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise InputError(
+            f"expected a {what} of at most {limit} million pixels, got more; scale it down: {path}"
+        ) from None
+    except UnidentifiedImageError:
+        found = "an empty file (0 bytes)" if os.path.getsize(path) == 0 else "something else"
+        raise InputError(
+            f"expected a {what} as JPEG, PNG, WebP, BMP, GIF or TIFF, got {found}; convert it or take it out: {path}"
+        ) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on damaged files: SyntaxError, struct.error, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"expected a {what}, got a damaged or cut-off file ({reason}); fetch it again or take it out: {path}"
+        ) from None
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Undo the EXIF orientation; unreadable EXIF data counts as none, as in image viewers."""
+    try:
+        orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # malformed metadata around a sound picture
+        orientation = 1
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    if turn is None:
+        return picture
+    turned = picture.transpose(turn)
+    turned.format = picture.format
+    return turned
+
+
+def to_rgb(picture: Image.Image, path: str | Path) -> NDArray[np.uint8]:
+    """The picture as 8-bit RGB.
+
+    Transparent parts are laid over white, as pages and viewers show cut-outs; the colour stored below them is
+    arbitrary (often black) and was never meant to be seen. 16-bit grey is scaled by 1/257, so that its white is white.
+
+    Args:
+        picture: In any mode.
+        path: For messages.
+
+    Returns:
+        uint8 ``H×W×3``.
+
+    Raises:
+        InputError: The mode has no agreed range (floating point, 32-bit integers beyond 16 bits).
+    """
+    if picture.mode == "RGB" and not picture.has_transparency_data:
+        return np.asarray(picture)
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        grey = np.rint(grey_16(picture, path) * 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    try:
+        if not picture.has_transparency_data:
+            return np.asarray(picture.convert("RGB"))
+        cutout = picture.convert("RGBA")
+    except ValueError:
+        raise InputError(
+            f"expected a picture in RGB, grey or CMYK, got mode {picture.mode}; convert it: {path}"
+        ) from None
+    page = Image.new("RGB", cutout.size, (255, 255, 255))
+    page.paste(cutout, mask=cutout.getchannel("A"))
+    return np.asarray(page)
+
+
+def grey_16(picture: Image.Image, path: str | Path) -> NDArray[np.float64]:
+    """16-bit grey as ``H×W`` in [0, 1].
+
+    Pillow hands out 16-bit grey as mode ``I;16`` or, by format, as 32-bit integers.
+
+    Raises:
+        InputError: Values outside 0..65535, or floating point: which of them is white is anybody's guess.
+    """
+    values = np.asarray(picture)
+    if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
+        kind = "floating-point" if picture.mode == "F" else "32-bit"
+        raise InputError(f"expected 8- or 16-bit pixels, got {kind} ones whose white is unknown; convert it: {path}")
+    return values / 65535.0

@@ -1,0 +1,170 @@
+"""The run folder: what a training leaves behind, and who may write to it.
+
+``config.yaml`` (everything resolved), ``checkpoints/``, ``metrics.jsonl`` (a line a log step), ``results.json`` (written last:
+its presence means that the run is finished), ``report.html``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from attnbn.io.atomic import explained, write_json, write_text
+from attnbn.io.errors import InputError
+
+CONFIG, METRICS, RESULTS, CHECKPOINTS, LOCK = "config.yaml", "metrics.jsonl", "results.json", "checkpoints", ".lock"
+
+
+class RunFolder:
+    """A run's folder, opened for reading or, by exactly one process, for writing.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock: IO[str] | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / RESULTS).is_file()
+
+    def begin(self, config: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Take an empty or new folder for a new run, lock it and write its ``config.yaml``.
+
+        Raises:
+            InputError: if the folder holds a run (finished or not), is being written, or holds anything else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"expected output to be a folder, got a file: {self.path}")
+        if self.path.exists():
+            self._clear(overwrite)
+        with explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._acquire()
+        with explained(self.path):
+            self.checkpoints.mkdir(exist_ok=True)
+        write_text(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+    def _clear(self, overwrite: bool) -> None:
+        inside = {p.name for p in self.path.iterdir()}
+        if not inside - {LOCK}:
+            return
+        if CONFIG not in inside:
+            raise InputError(f"expected an empty or new folder for the run, it holds other files: {self.path}")
+        self._acquire()  # refuses a running one, with or without --overwrite
+        if not overwrite:
+            state = "a finished run" if self.finished else "an unfinished run (continue it with --resume)"
+            raise InputError(f"the folder already holds {state}; choose another --output or add --overwrite: {self.path}")
+        with explained(self.path):
+            for name in (CONFIG, METRICS, RESULTS, "report.html"):
+                (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def reopen(self) -> None:
+        """Lock an existing run's folder to continue it.
+
+        Raises:
+            InputError: if there is no run, or another process is writing to it.
+        """
+        self.config()
+        self._acquire()
+
+    def _acquire(self) -> None:
+        if self._lock is not None:
+            return
+        with explained(self.path):
+            lock = (self.path / LOCK).open("w")
+        try:
+            # the operating system lets go of it when the process ends, however it ends
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise InputError(f"another process is writing to this run; wait for it or stop it first: {self.path}") from error
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def config(self) -> dict[str, Any]:
+        """The run's ``config.yaml``.
+
+        Raises:
+            InputError: if the folder holds no run, or its file is broken.
+        """
+        path = self.path / CONFIG
+        if not path.is_file():
+            raise InputError(f"expected the folder of a run (with {CONFIG}), found none: {self.path}")
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"expected YAML, could not read it ({str(error).splitlines()[0]}): {path}") from error
+        if not isinstance(config, dict):
+            raise InputError(f"expected the settings of a run, got {type(config).__name__}: {path}")
+        return config
+
+    def results(self) -> dict[str, Any]:
+        """The run's ``results.json``; empty while it is not finished."""
+        path = self.path / RESULTS
+        if not path.is_file():
+            return {}
+        try:
+            results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"expected JSON, could not read it ({error}): {path}") from error
+        return results
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Write ``results.json``, which marks the run as finished."""
+        write_json(self.path / RESULTS, dict(results))
+
+
+class Metrics:
+    """``metrics.jsonl``: a line of JSON a log step, flushed at once.
+
+    Opened at a step, it drops what an interrupted run had written beyond it (its last line may be half a line): those steps
+    are run again and give the same numbers.
+
+    Args:
+        path: The file.
+        step: Steps that are done; later lines are dropped.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        kept = []
+        if step > 0 and path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    if int(json.loads(line)["step"]) <= step:
+                        kept.append(line + "\n")
+                except (ValueError, KeyError, TypeError):
+                    continue
+        write_text(path, "".join(kept))
+        self.path = path
+        with explained(path):
+            self._file = path.open("a", encoding="utf-8")
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append one line."""
+        with explained(self.path):
+            self._file.write(json.dumps(dict(line)) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

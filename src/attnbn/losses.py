@@ -1,0 +1,186 @@
+"""The paper's losses, Eq. 3 to 6, from logits and raw attention maps.
+
+Each returns the mean as a scalar. With ``reduction="parts"`` it returns a :class:`Mean`, the total and the count apart,
+for a training loop that divides by the count over *all* processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Normalize = Literal["max", "none"]
+Reduction = Literal["mean", "parts"]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean that is still to be taken: ``weight * total / count``.
+
+    Attributes:
+        total: Sum over this process's items, a scalar with a graph.
+        count: How many items that were, a scalar without one.
+        weight: Factor in the objective, e.g. λ1.
+    """
+
+    total: Tensor
+    count: Tensor
+    weight: float = 1.0
+
+    def __rmul__(self, weight: float) -> Mean:
+        return replace(self, weight=weight * self.weight)
+
+    def value(self) -> Tensor:
+        """The unweighted mean over this process; 0 over no items."""
+        return self.total / self.count.clamp(min=1)
+
+
+def _reduced(total: Tensor, count: Tensor | int, reduction: Reduction) -> Tensor | Mean:
+    mean = Mean(total, torch.as_tensor(count, dtype=total.dtype, device=total.device))
+    return mean if reduction == "parts" else mean.value()
+
+
+def normalize_by_max(attention: Tensor, eps: float = 1e-8) -> Tensor:
+    """Each map divided by its own maximum; an all-zero map stays zero. The gradient flows through the maximum too.
+
+    Args:
+        attention: ``P×h×w``, not negative.
+        eps: Maxima below count as this one.
+
+    Returns:
+        ``P×h×w`` in [0, 1].
+    """
+    return attention / attention.amax((-2, -1), keepdim=True).clamp(min=eps)
+
+
+@overload
+def attention_loss(
+    attention: Tensor, saliency: Tensor, *, normalize: Normalize = ..., reduction: Literal["mean"] = ...
+) -> Tensor: ...
+@overload
+def attention_loss(
+    attention: Tensor, saliency: Tensor, *, normalize: Normalize = ..., reduction: Literal["parts"]
+) -> Mean: ...
+def attention_loss(
+    attention: Tensor, saliency: Tensor, *, normalize: Normalize = "max", reduction: Reduction = "mean"
+) -> Tensor | Mean:
+    """L_ac (Eq. 3): squared difference of the true class's attention and the saliency map.
+
+    The saliency comes to the attention's size by area averaging. Mean over pixels, then over maps.
+
+    Args:
+        attention: ``P×h×w``, the map of each image's only class.
+        saliency: ``P×H×W`` or ``P×1×H×W`` in [0, 1], for the same images.
+        normalize: ``max`` divides each map by its maximum, since raw maps have the scale of score/(h*w) and saliency
+            that of a probability; ``none`` compares them as they are.
+        reduction: ``mean``, or ``parts`` for a :class:`Mean` over maps.
+
+    Raises:
+        ValueError: if the number of maps differs.
+    """
+    if saliency.ndim == 3:
+        saliency = saliency[:, None]
+    if attention.ndim != 3 or saliency.ndim != 4 or saliency.shape[:2] != (len(attention), 1):
+        raise ValueError(
+            f"expected a saliency map for each attention map, got attention {tuple(attention.shape)} "
+            f"and saliency {tuple(saliency.shape)}"
+        )
+    if len(attention) == 0:
+        return _reduced(attention.sum(), 0, reduction)
+    prior = F.adaptive_avg_pool2d(saliency.to(attention.dtype), attention.shape[-2:]).squeeze(1)
+    maps = normalize_by_max(attention) if normalize == "max" else attention
+    return _reduced((maps - prior).square().mean((-2, -1)).sum(), len(attention), reduction)
+
+
+@overload
+def classification_loss(
+    scores: Tensor, labels: Tensor, *, over_classes: Literal["mean", "sum"] = ..., reduction: Literal["mean"] = ...
+) -> Tensor: ...
+@overload
+def classification_loss(
+    scores: Tensor, labels: Tensor, *, over_classes: Literal["mean", "sum"] = ..., reduction: Literal["parts"]
+) -> Mean: ...
+def classification_loss(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    over_classes: Literal["mean", "sum"] = "mean",
+    reduction: Reduction = "mean",
+) -> Tensor | Mean:
+    """L_cl (Eq. 4): multi-label soft margin from logits.
+
+    Args:
+        scores: Logits ``B×N``.
+        labels: ``B×N`` in {0, 1}; NaN is ignored (VOC's "difficult").
+        over_classes: ``mean`` over all known labels (PyTorch's convention) or, as Eq. 4 stands, the ``sum`` over an image's
+            classes, then the mean over images.
+        reduction: ``mean``, or ``parts`` for a :class:`Mean`.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if scores.shape != labels.shape:
+        raise ValueError(f"expected labels of shape {tuple(scores.shape)}, got {tuple(labels.shape)}")
+    known = ~labels.isnan()
+    targets = torch.where(known, labels, 0).to(scores.dtype)
+    # where, not a product: it keeps an ignored entry out of the gradient even if its score is infinite
+    each = torch.where(known, F.binary_cross_entropy_with_logits(scores, targets, reduction="none"), 0)
+    return _reduced(each.sum(), known.sum() if over_classes == "mean" else len(scores), reduction)
+
+
+@overload
+def domain_loss(
+    discriminator: Callable[[Tensor], Tensor], source: Tensor, target: Tensor, *, reduction: Literal["mean"] = ...
+) -> Tensor: ...
+@overload
+def domain_loss(
+    discriminator: Callable[[Tensor], Tensor], source: Tensor, target: Tensor, *, reduction: Literal["parts"]
+) -> Mean: ...
+def domain_loss(
+    discriminator: Callable[[Tensor], Tensor], source: Tensor, target: Tensor, *, reduction: Reduction = "mean"
+) -> Tensor | Mean:
+    """L_d (Eq. 5): cross entropy of the discriminator, -log D(F_s) - log(1 - D(F_t)), mean over places and images.
+
+    D(x) is the probability of the source; the discriminator returns its logits. (Eq. 5 as printed has d both as the
+    domain's index and with the signs exchanged; this is the usual loss that its text describes.)
+
+    Args:
+        discriminator: From features to logits ``B×1×u×v``.
+        source: F_s, ``B×C×h×w``; detached here, since this loss never trains the network.
+        target: F_t, as many as the source.
+        reduction: ``mean``, or ``parts`` for a :class:`Mean` over images.
+
+    Raises:
+        ValueError: if the batches differ in size (their mean would weigh the domains unequally).
+    """
+    if len(source) != len(target):
+        raise ValueError(f"expected as many target features as source features, got {len(source)} and {len(target)}")
+    on_source = F.softplus(-discriminator(source.detach())).flatten(1).mean(1)
+    on_target = F.softplus(discriminator(target.detach())).flatten(1).mean(1)
+    return _reduced((on_source + on_target).sum(), len(source), reduction)
+
+
+@overload
+def adversarial_loss(
+    discriminator: Callable[[Tensor], Tensor], target: Tensor, *, reduction: Literal["mean"] = ...
+) -> Tensor: ...
+@overload
+def adversarial_loss(
+    discriminator: Callable[[Tensor], Tensor], target: Tensor, *, reduction: Literal["parts"]
+) -> Mean: ...
+def adversarial_loss(
+    discriminator: Callable[[Tensor], Tensor], target: Tensor, *, reduction: Reduction = "mean"
+) -> Tensor | Mean:
+    """L_adv (Eq. 6): -log D(F_t), mean over places and images: the target's features shall look like the source's.
+
+    Args:
+        discriminator: From features to logits; pass it frozen, this loss trains the network alone.
+        target: F_t, ``B×C×h×w``, with its graph.
+        reduction: ``mean``, or ``parts`` for a :class:`Mean` over images.
+    """
+    return _reduced(F.softplus(-discriminator(target)).flatten(1).mean(1).sum(), len(target), reduction)

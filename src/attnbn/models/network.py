@@ -1,0 +1,115 @@
+"""AttnBN's classification network: images in, features, scores and trainable attention out, in one forward pass."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from attnbn.attention import Activation, Wanted, attention_from_scores, scores_and_attention
+
+
+class Output(NamedTuple):
+    """What one forward pass gives.
+
+    Attributes:
+        features: F, ``B×C×h×w``.
+        scores: Logits, ``B×N``.
+        attention: Raw maps ``P×h×w`` of the wanted pairs, or None where none were asked for.
+    """
+
+    features: Tensor
+    scores: Tensor
+    attention: Tensor | None
+
+
+class AttnBN(nn.Module):
+    """A classifier split into trunk and head; both domains pass through it (shared weights).
+
+    Attention is taken inside ``forward``, so that a wrapper around the whole network (several processes, mixed precision)
+    sees everything that is computed from the weights.
+
+    Args:
+        trunk: From images ``B×3×S×S`` to F.
+        head: From F to logits.
+        activation: ``relu`` (Eq. 2) or ``sigmoid`` in its place.
+    """
+
+    def __init__(self, trunk: nn.Module, head: nn.Module, activation: Activation = "relu") -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+        self.activation: Activation = activation
+
+    def forward(self, images: Tensor, attend: Wanted | None = None) -> Output:
+        """Features, scores and, for the pairs that ``attend`` names, attention.
+
+        Args:
+            images: ``B×3×S×S``, normalised as the backbone was trained.
+            attend: ``B×N`` (entries other than 0), ``B`` class indices, or a function of the scores that gives either.
+        """
+        features = self.trunk(images)
+        if attend is None:
+            return Output(features, self.head(features), None)
+        scores, attention = scores_and_attention(features, self.head, attend, activation=self.activation)
+        return Output(features, scores, attention)
+
+    @staticmethod
+    def from_classifier(classifier: nn.Module, layer: str, activation: Activation = "relu") -> TappedClassifier:
+        """Any classifier by the name of the layer whose output is F, e.g. ``layer4`` of a ResNet."""
+        return TappedClassifier(classifier, layer, activation)
+
+
+class TappedClassifier(nn.Module):
+    """Any classifier as it is; F is the output of one of its layers, read on the way.
+
+    Same call as :class:`AttnBN`. Without gradients enabled, the graph is kept from that layer on only.
+
+    Args:
+        classifier: From images to logits.
+        layer: Dotted name of the layer, as in ``named_modules()``.
+        activation: ``relu`` or ``sigmoid``.
+
+    Raises:
+        ValueError: if there is no such layer.
+    """
+
+    def __init__(self, classifier: nn.Module, layer: str, activation: Activation = "relu") -> None:
+        super().__init__()
+        names = [name for name, _ in classifier.named_modules() if name]
+        if layer not in names:
+            top = ", ".join(name for name, _ in classifier.named_children())
+            raise ValueError(f"expected the name of a layer of {type(classifier).__name__} (such as {top}), got {layer!r}")
+        self.classifier = classifier
+        self.layer = layer
+        self.activation: Activation = activation
+
+    def forward(self, images: Tensor, attend: Wanted | None = None) -> Output:
+        """As :meth:`AttnBN.forward`."""
+        train = torch.is_grad_enabled()
+        tapped: list[Tensor] = []
+
+        def tap(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            if attend is not None and not (train and output.requires_grad):
+                torch.set_grad_enabled(True)  # from here to the scores; restored below
+                # a copy that is no leaf: what follows may work in place (DenseNet's ReLU does)
+                output = output.detach().requires_grad_().clone()
+            tapped.append(output)
+            return output
+
+        hook = self.classifier.get_submodule(self.layer).register_forward_hook(tap)
+        try:
+            scores = self.classifier(images)
+            if len(tapped) != 1 or tapped[0].ndim != 4:
+                raise ValueError(f"expected layer {self.layer!r} to give features B×C×h×w once in a forward pass")
+            attention = None
+            if attend is not None:
+                with torch.set_grad_enabled(train):
+                    attention = attention_from_scores(tapped[0], scores, attend, activation=self.activation)
+        finally:
+            hook.remove()
+            torch.set_grad_enabled(train)
+        if train:
+            return Output(tapped[0], scores, attention)
+        return Output(tapped[0].detach(), scores.detach(), attention if attention is None else attention.detach())

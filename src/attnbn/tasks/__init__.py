@@ -1,0 +1,1 @@
+"""Tasks: which networks, which losses, which batches."""

@@ -1,0 +1,1 @@
+"""The training loop, its checkpoints, streams and schedules. It knows no loss."""

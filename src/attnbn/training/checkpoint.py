@@ -1,0 +1,187 @@
+"""Checkpoints: tensors as safetensors, the rest as JSON, checksummed, appearing whole or not at all.
+
+A checkpoint is a folder ``step-00001000`` with ``tensors.safetensors`` and ``state.json``; the latter holds the former's SHA-256.
+It is written under a temporary name and renamed, so that a kill at any moment leaves the one before untouched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from attnbn.io.atomic import explained
+from attnbn.io.errors import InputError
+
+TENSORS, STATE = "tensors.safetensors", "state.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training needs to go on.
+
+    Attributes:
+        step: Steps that are done.
+        tensors: ``modules.NAME.KEY`` and ``optimizers.NAME.INDEX.KEY`` -> tensor.
+        state: Whatever else, as JSON.
+        sha256: Of the tensors' file, once it is one.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    sha256: str = ""
+
+    def module(self, name: str) -> dict[str, Tensor]:
+        """State dict of one module."""
+        prefix = f"modules.{name}."
+        return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+
+def module_tensors(name: str, module: torch.nn.Module) -> dict[str, Tensor]:
+    """A module's tensors under their names in a checkpoint."""
+    return {f"modules.{name}.{key}": value for key, value in module.state_dict().items()}
+
+
+def optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state, its tensors and its plain numbers apart; learning rates come from the schedule."""
+    tensors, plain = {}, {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            place = f"optimizers.{name}.{index}.{key}"
+            if isinstance(value, Tensor):
+                tensors[place] = value
+            else:
+                plain[place] = value
+    return tensors, plain
+
+
+def load_optimizer(name: str, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Give a fresh optimiser of the same parameters the state that it had."""
+    prefix = f"optimizers.{name}."
+    state: dict[int, dict[str, Any]] = {}
+    plain = checkpoint.state.get("optimizers", {})
+    for key, value in [*checkpoint.tensors.items(), *plain.items()]:
+        if key.startswith(prefix):
+            index, entry = key.removeprefix(prefix).split(".", 1)
+            state.setdefault(int(index), {})[entry] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+class CheckpointFolder:
+    """A run's checkpoints: the newest two and, apart, the best.
+
+    Args:
+        path: The run's ``checkpoints`` folder.
+        keep: How many of the newest to keep; two, so that a damaged one has a predecessor.
+    """
+
+    def __init__(self, path: Path, keep: int = 2) -> None:
+        self.path, self.keep = path, keep
+
+    def save(self, checkpoint: Checkpoint, name: str | None = None) -> None:
+        """Write a checkpoint, then drop the oldest beyond ``keep``.
+
+        Raises:
+            RunError: if it cannot be written; those before it stay.
+        """
+        final = self.path / (name or f"step-{checkpoint.step:08d}")
+        temporary = self.path / f".{final.name}.part"
+        with explained(final):
+            self.path.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            try:
+                self._write(temporary, checkpoint)
+                self._swap(temporary, final)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+        for old in self._steps()[self.keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    @staticmethod
+    def _write(folder: Path, checkpoint: Checkpoint) -> None:
+        tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
+        data = safetensors.torch.save(tensors)
+        state = {
+            "format": FORMAT,
+            "step": checkpoint.step,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "state": checkpoint.state,
+        }
+        for name, content in ((TENSORS, data), (STATE, json.dumps(state, indent=1).encode())):
+            with (folder / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+    @staticmethod
+    def _swap(temporary: Path, final: Path) -> None:
+        if final.exists():  # a folder cannot be replaced in one go; the older ones cover the moment between
+            old = final.with_name(f".{final.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+            temporary.rename(final)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            temporary.rename(final)
+
+    def _steps(self) -> list[Path]:
+        """Folders of the regular checkpoints, newest first."""
+        return sorted(self.path.glob("step-*"), reverse=True)
+
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that is whole, and a line for each damaged one passed over."""
+        damaged = []
+        for folder in self._steps():
+            try:
+                return read_checkpoint(folder), damaged
+            except InputError as error:
+                damaged.append(str(error))
+        return None, damaged
+
+    def named(self, name: str) -> Checkpoint:
+        """The checkpoint ``best``, or the newest for ``last``.
+
+        Raises:
+            InputError: if there is none, or it is damaged.
+        """
+        if name != "last":
+            return read_checkpoint(self.path / name)
+        checkpoint, damaged = self.newest()
+        if checkpoint is None:
+            reason = "; ".join(damaged) or "none was written yet"
+            raise InputError(f"expected a checkpoint ({reason}): {self.path}")
+        return checkpoint
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self._steps())
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint and verify it.
+
+    Raises:
+        InputError: if a file is missing, cut off or changed.
+    """
+    try:
+        state: Mapping[str, Any] = json.loads((folder / STATE).read_text())
+        data = (folder / TENSORS).read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"expected a whole checkpoint, could not read it ({error}): {folder}") from error
+    if state.get("format") != FORMAT:
+        raise InputError(f"expected a checkpoint of format {FORMAT}, got {state.get('format')}: {folder}")
+    if hashlib.sha256(data).hexdigest() != state.get("sha256"):
+        raise InputError(f"the checkpoint is damaged (its checksum differs): {folder}")
+    return Checkpoint(int(state["step"]), safetensors.torch.load(data), dict(state["state"]), str(state["sha256"]))

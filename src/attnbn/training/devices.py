@@ -1,0 +1,65 @@
+"""Devices, precision and processes: Lightning Fabric, set up from the run's settings."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, cast
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
+
+from attnbn.io.errors import InputError
+
+Precision = Literal["32-true", "64-true", "16-mixed", "bf16-mixed"]
+
+
+def make_fabric(*, device: str = "auto", precision: str = "32-true", devices: int = 1, nodes: int = 1) -> Fabric:
+    """A Fabric for the given device and number of processes; not launched yet.
+
+    Raises:
+        InputError: for a device that this machine lacks or a precision that the device cannot do.
+    """
+    choices = ("32-true", "64-true", "16-mixed", "bf16-mixed")
+    if precision not in choices:
+        raise InputError(f"expected --precision to be one of {', '.join(choices)}, got {precision!r}")
+    accelerator = check_device(device)
+    if precision == "16-mixed" and accelerator == "cpu":
+        raise InputError("16-mixed needs a GPU; on the CPU use --precision bf16-mixed or 32-true")
+    if accelerator == "cuda" and devices > torch.cuda.device_count():
+        raise InputError(f"expected --devices of at most {torch.cuda.device_count()} (the GPUs here), got {devices}")
+    if devices < 1 or nodes < 1:
+        raise InputError(f"expected at least one device and one node, got {devices} and {nodes}")
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    many = devices * nodes > 1 or (launched and int(os.environ.get("WORLD_SIZE", "1")) > 1)
+    # Two forward passes (source, target) precede one backward: broadcasting buffers in between would change tensors
+    # that the first pass's graph still needs.
+    strategy: DDPStrategy | str = DDPStrategy(broadcast_buffers=False) if many else "auto"
+    if launched:
+        devices, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+    plugins = [TorchElasticEnvironment() if launched else LightningEnvironment()] if many else None
+    return Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        precision=cast(Precision, precision),
+        strategy=strategy,
+        plugins=plugins,
+    )
+
+
+def check_device(device: str) -> str:
+    """``cpu``, ``cuda`` or ``mps`` for a wish that may be ``auto``.
+
+    Raises:
+        InputError: for a device that this machine lacks.
+    """
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next((name for name in ("cuda", "mps") if here[name]), "cpu")
+    if device not in here:
+        raise InputError(f"expected --device to be one of auto, {', '.join(here)}, got {device!r}")
+    if not here[device]:
+        raise InputError(f"--device {device}: this machine or this build of PyTorch has none; use --device cpu")
+    return device

@@ -1,0 +1,308 @@
+"""The training loop: for every task, device and number of processes. It knows no loss.
+
+A task yields, for each of its optimisers in turn, a dict of named terms (:class:`attnbn.losses.Mean`); the loop sums, checks,
+differentiates and steps. What happens at step k depends on k, the seed and the weights alone: randomness is seeded anew at
+each step, the streams are functions of the step. So a resumed run is bit-identical to one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim import Optimizer
+
+from attnbn.config import Phase
+from attnbn.io.errors import RunError
+from attnbn.io.run_folder import Metrics
+from attnbn.losses import Mean
+from attnbn.training.checkpoint import Checkpoint, CheckpointFolder, load_optimizer, module_tensors, optimizer_tensors
+from attnbn.training.schedules import Stretch
+from attnbn.training.streams import Stream, fold
+
+Terms = dict[str, Mean]
+Validate = Callable[[int], dict[str, Any]]
+
+
+class Task(Protocol):
+    """Which networks, which losses, which batches. Nothing about devices, files or steps."""
+
+    modules: dict[str, nn.Module]
+    """Networks by name; the loop puts wrapped ones in their places before the first step."""
+
+    def optimizers(self, phase: Phase, lr: float) -> dict[str, Optimizer]:
+        """Fresh optimisers for a phase, by name; their learning rates are those at factor 1."""
+
+    def stream_names(self, phase: Phase) -> list[str]:
+        """Streams whose batches the phase needs; no other is read."""
+
+    def losses(self, batch: Mapping[str, Any], phase: Phase) -> Iterator[tuple[str, Terms]]:
+        """For each optimiser in turn the terms of its objective; the next is computed after the step of the one before."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress display is told after each step."""
+
+    step: int
+    steps: int
+    terms: dict[str, float]
+    images_per_second: float
+
+
+@dataclass
+class Every:
+    """Intervals in steps; 0 = never but at the end."""
+
+    log: int = 10
+    checkpoint: int = 500
+    validate: int = 0
+
+
+@dataclass
+class _State:
+    """What besides weights and optimisers a resumed run needs."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+    best: float = -math.inf
+
+
+class Interrupted(KeyboardInterrupt):
+    """Stopped by Ctrl-C or SIGTERM after a checkpoint was written."""
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"stopped after step {step}; a checkpoint was written, continue with --resume")
+        self.exit_status = 128 + signum
+
+
+class Loop:
+    """Trains a task over its stretches.
+
+    Args:
+        task: What to train.
+        streams: All streams by name.
+        stretches: The phases placed on steps.
+        factor: Factor on the learning rates at a step.
+        fabric: Devices and processes, launched.
+        seed: The run's.
+        checkpoints: Where to keep them.
+        metrics: Opens the metrics file at a step; called on the first process only.
+        every: Intervals.
+        workers: Loader processes per stream.
+        validate: ``step -> metrics`` with a ``score``; the best score's checkpoint is kept as ``best``.
+        watch: Told after each step.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        streams: Mapping[str, Stream],
+        stretches: list[Stretch],
+        factor: Callable[[Stretch, int], float],
+        fabric: Fabric,
+        *,
+        seed: int,
+        checkpoints: CheckpointFolder,
+        metrics: Callable[[int], Metrics],
+        every: Every,
+        workers: int = 0,
+        validate: Validate | None = None,
+        watch: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self.task, self.streams, self.fabric = task, streams, fabric
+        self.stretches, self.factor = stretches, factor
+        self.seed, self.checkpoints, self.open_metrics, self.every = seed, checkpoints, metrics, every
+        self.workers, self.validate, self.watch = workers, validate, watch
+        self.plain = dict(task.modules)  # unwrapped: their names are the checkpoint's
+        self.state = _State()
+        self.signal = 0
+
+    def run(self, resume: Checkpoint | None = None) -> None:
+        """Train from the beginning or from ``resume`` to the end.
+
+        Raises:
+            RunError: if a loss is not finite.
+            Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
+        """
+        done = 0 if resume is None else resume.step
+        for name, module in self.plain.items():
+            self.task.modules[name] = self.fabric.setup_module(module)
+            if resume is not None:  # after the wrapper gave the module its device and precision
+                module.load_state_dict(resume.module(name))
+        if resume is not None:
+            self.state = _State(**resume.state["loop"])
+            self.state.best = -math.inf if self.state.best is None else self.state.best
+        self.metrics = self.open_metrics(done) if self.fabric.is_global_zero else None
+        handlers = self._catch_signals()
+        try:
+            for index, stretch in enumerate(self.stretches):
+                if stretch.stop > done:
+                    mid_phase = resume if resume is not None and resume.state["phase"] == index else None
+                    self._stretch(index, stretch, max(done, stretch.start), mid_phase)
+        finally:
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+            if self.metrics is not None:
+                self.metrics.close()
+
+    def _stretch(self, index: int, stretch: Stretch, start: int, resume: Checkpoint | None) -> None:
+        optimizers = self.task.optimizers(stretch.phase, stretch.lr)
+        if resume is not None:
+            for name, optimizer in optimizers.items():
+                load_optimizer(name, optimizer, resume)
+            if "precision" in resume.state:
+                self.fabric.strategy.precision.load_state_dict(resume.state["precision"])
+        rates = {name: [group["lr"] for group in opt.param_groups] for name, opt in optimizers.items()}
+        prepared = {name: self.fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()}
+        batches = self._batches(stretch, start)
+        for module in self.task.modules.values():
+            module.train()
+        for step in range(start, stretch.stop):
+            began = time.perf_counter()
+            batch = {name: self.fabric.to_device(next(batches[name])) for name in batches}
+            factor = self.factor(stretch, step)
+            for name, optimizer in optimizers.items():
+                for group, rate in zip(optimizer.param_groups, rates[name], strict=True):
+                    group["lr"] = rate * factor
+            # dropout and the like: a function of the step, not of what ran before
+            torch.manual_seed(fold(self.seed, "step", step, self.fabric.global_rank))
+            values = self._step(batch, stretch.phase, prepared, step)
+            images = sum(stream.batch_size for name, stream in self.streams.items() if name in batches)
+            speed = images / (time.perf_counter() - began)
+            self._after(index, step + 1, values, optimizers, factor, speed)
+
+    def _batches(self, stretch: Stretch, start: int) -> dict[str, Iterator[Any]]:
+        place = {"rank": self.fabric.global_rank, "world": self.fabric.world_size, "workers": self.workers}
+        pin = self.fabric.device.type == "cuda"
+        names = self.task.stream_names(stretch.phase)
+        return {name: self.streams[name].batches(start, stretch.stop, pin=pin, **place) for name in names}
+
+    def _step(
+        self, batch: Mapping[str, Any], phase: Phase, optimizers: Mapping[str, Any], step: int
+    ) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for name, terms in self.task.losses(batch, phase):
+            # every term is a mean over all processes' items; the wrapper averages gradients over processes, hence world
+            counts = torch.stack([term.count for term in terms.values()])
+            counts = self.fabric.all_reduce(counts, reduce_op="sum").clamp(min=1)
+            scale = self.fabric.world_size / counts
+            loss = sum(
+                (term.weight * term.total * scale[i] for i, term in enumerate(terms.values())), torch.zeros_like(scale[0])
+            )
+            totals = torch.stack([term.total.detach() for term in terms.values()])
+            means = (self.fabric.all_reduce(totals, reduce_op="sum") / counts).tolist()
+            values |= dict(zip(terms, means, strict=True))
+            guard_finite(values, step + 1)
+            optimizers[name].zero_grad()
+            self.fabric.backward(loss)
+            optimizers[name].step()
+        return values
+
+    def _after(
+        self, phase: int, done: int, values: dict[str, float], optimizers: dict[str, Optimizer], factor: float, speed: float
+    ) -> None:
+        """Log, validate and checkpoint, in this order, so that a checkpoint knows all that was written before it."""
+        state, steps = self.state, self.stretches[-1].stop
+        last = done == steps
+        for name, value in values.items():
+            state.sums[name] = state.sums.get(name, 0.0) + value
+        state.count += 1
+        self.watch(Progress(done, steps, values, speed))
+        if last or (self.every.log and done % self.every.log == 0):
+            means = {name: total / state.count for name, total in state.sums.items()}
+            line = {"step": done, "phase": phase, "lr_factor": factor, "terms": means, "images_per_second": round(speed, 2)}
+            self._write({**line, "time": round(time.time(), 3)})
+            state.sums, state.count = {}, 0
+        if self.validate is not None and self.every.validate and done % self.every.validate == 0 and not last:
+            self._validate(phase, done, optimizers)
+        stop = self._stop_asked()
+        if last or stop or (self.every.checkpoint and done % self.every.checkpoint == 0):
+            self._save(phase, done, optimizers)
+        if stop and not last:
+            raise Interrupted(self.signal, done)
+
+    def _validate(self, phase: int, done: int, optimizers: dict[str, Optimizer]) -> None:
+        assert self.validate is not None
+        result = self.validate(done) if self.fabric.is_global_zero else {}
+        result = self.fabric.broadcast(result)
+        for module in self.task.modules.values():
+            module.train()
+        self._write({"step": done, "validation": result, "time": round(time.time(), 3)})
+        score = result.get("score")
+        if score is not None and score > self.state.best:
+            self.state.best = score
+            self._save(phase, done, optimizers, name="best", validation=result)
+
+    def _save(
+        self,
+        phase: int,
+        done: int,
+        optimizers: dict[str, Optimizer],
+        name: str | None = None,
+        validation: dict[str, Any] | None = None,
+    ) -> None:
+        if self.fabric.is_global_zero:
+            tensors, plain = {}, {}
+            for key, module in self.plain.items():
+                tensors |= module_tensors(key, module)
+            for key, optimizer in optimizers.items():
+                moving, fixed = optimizer_tensors(key, optimizer)
+                tensors |= moving
+                plain |= fixed
+            best = None if math.isinf(self.state.best) else self.state.best
+            loop = {"sums": self.state.sums, "count": self.state.count, "best": best}
+            state: dict[str, Any] = {"phase": phase, "loop": loop, "optimizers": plain}
+            if validation is not None:
+                state["validation"] = validation
+            if precision := self.fabric.strategy.precision.state_dict():
+                state["precision"] = precision
+            self.checkpoints.save(Checkpoint(done, tensors, state), name)
+        self.fabric.barrier()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.metrics is not None:
+            self.metrics.write(line)
+
+    def _catch_signals(self) -> dict[int, Any]:
+        """Finish the step and write a checkpoint first; a second Ctrl-C stops at once."""
+
+        def ask(signum: int, _frame: FrameType | None) -> None:
+            if self.signal:
+                raise KeyboardInterrupt
+            self.signal = signum
+
+        try:
+            return {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: whoever runs the thread handles signals
+            return {}
+
+    def _stop_asked(self) -> bool:
+        if self.fabric.world_size == 1:
+            return bool(self.signal)
+        # all processes stop at the same step
+        asked = torch.tensor(float(self.signal), device=self.fabric.device)
+        self.signal = int(self.fabric.all_reduce(asked, reduce_op="max"))
+        return bool(self.signal)
+
+
+def guard_finite(terms: Mapping[str, float], step: int) -> None:
+    """Stop at the first loss that is NaN or infinite.
+
+    Raises:
+        RunError: naming the step and every term.
+    """
+    if not all(math.isfinite(value) for value in terms.values()):
+        shown = ", ".join(f"{name} {value:.6g}" for name, value in terms.items())
+        raise RunError(
+            f"a loss is not finite at step {step} ({shown}); the checkpoints before it are kept: "
+            "lower the learning rate or the term's weight and continue with --resume, or start anew"
+        )

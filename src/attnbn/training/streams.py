@@ -1,0 +1,126 @@
+"""Endless shuffled streams whose every sample is a pure function of (seed, stream, j).
+
+Sample ``j`` of a stream is item ``permutation(epoch)[j mod n]`` under the augmentation seed of ``j``; both are hashes. So the
+result does not depend on the number of loader processes, and resuming at step k is starting the sampler at step k.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from attnbn.io.errors import InputError
+
+
+def fold(*parts: object) -> int:
+    """A seed in [0, 2^63) from any parts, the same on every machine and in every process."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, name: str, epoch: int, length: int) -> NDArray[np.int64]:
+    return np.random.Generator(np.random.Philox(fold(seed, name, "order", epoch))).permutation(length)
+
+
+def item_of(seed: int, name: str, j: int, length: int) -> int:
+    """Which item sample ``j`` of stream ``name`` is: each epoch is a permutation of its own."""
+    epoch, place = divmod(j, length)
+    return int(_permutation(seed, name, epoch, length)[place])
+
+
+def augmentation_seed(seed: int, name: str, j: int) -> int:
+    """The seed under which sample ``j`` is augmented."""
+    return fold(seed, name, "augment", j)
+
+
+class _Seeded(Dataset[Any]):
+    """Index j of the stream -> the transformed item."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __getitem__(self, j: int) -> Any:
+        stream = self.stream
+        item = stream.dataset[item_of(stream.seed, stream.name, j, stream.length)]
+        return stream.transform(item, augmentation_seed(stream.seed, stream.name, j))
+
+
+class _Steps(Sampler[list[int]]):
+    """For each step from ``start`` to ``stop``, this process's samples of the global batch."""
+
+    def __init__(self, start: int, stop: int, batch: int, rank: int, world: int) -> None:
+        self.start, self.stop = start, stop
+        self.batch, self.rank, self.share = batch, rank, batch // world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.stop):
+            first = step * self.batch + self.rank * self.share
+            yield list(range(first, first + self.share))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def _leave_interrupts_to_the_loop(_worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the loop still needs its loaders to finish the step
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Stream:
+    """One domain's endless supply of batches.
+
+    Args:
+        name: Part of every seed; two streams of one data set differ by it.
+        dataset: Items by index.
+        transform: ``(item, seed) -> transformed item``, a pure function.
+        collate: List of transformed items -> batch.
+        seed: The run's.
+        batch_size: Over all processes.
+
+    Raises:
+        InputError: for a data set without items.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dataset: Any,
+        transform: Callable[[Any, int], Any],
+        collate: Callable[[list[Any]], Any],
+        *,
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        self.name, self.dataset, self.transform, self.collate = name, dataset, transform, collate
+        self.seed, self.batch_size = seed, batch_size
+        self.length = len(dataset)
+        if not self.length:
+            raise InputError(f"expected at least one image in the {name} data, found none")
+
+    def batches(
+        self, start: int, stop: int, *, rank: int = 0, world: int = 1, workers: int = 0, pin: bool = False
+    ) -> Iterator[Any]:
+        """This process's batches of steps ``start`` to ``stop - 1``.
+
+        Raises:
+            InputError: if the batch cannot be divided among the processes, or from reading an item.
+        """
+        if self.batch_size % world:
+            raise InputError(f"expected training.batch_size divisible by {world} processes, got {self.batch_size}")
+        loader: DataLoader[Any] = DataLoader(
+            _Seeded(self),
+            batch_sampler=_Steps(start, stop, self.batch_size, rank, world),
+            collate_fn=self.collate,
+            num_workers=workers,
+            worker_init_fn=_leave_interrupts_to_the_loop,
+            pin_memory=pin,
+        )
+        return iter(loader)

@@ -1,0 +1,97 @@
+"""Evaluation against a loop: predict, combine, count."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+from torch import nn
+
+from attnbn.evaluation.confusion import confusion_matrix, iou, mean_iou, precision, recall
+from attnbn.evaluation.direct import ThresholdCurve, combine
+from attnbn.inference.evaluate import evaluate, summary
+from attnbn.inference.predict import full_size, predict
+from attnbn.io.errors import InputError
+
+KEYS = {"miou", "iou", "precision", "recall", "threshold", "threshold_split", "cross_fitted", "thresholds", "curve",
+        "mean_ap", "ap", "images", "broken"}  # fmt: skip
+
+
+def matrix_by_hand(net: nn.Module, dataset: Any, threshold: dict[int, float] | float) -> torch.Tensor:
+    total = torch.zeros(4, 4, dtype=torch.int64)
+    parts = ThresholdCurve(4)
+    for p in predict(net, dataset, size=32):
+        t = threshold if isinstance(threshold, float) else threshold[parts.part(p.name)]
+        mask = combine(full_size(p.maps, p.size), p.scores[p.classes], p.classes, t)
+        total += confusion_matrix(mask, p.mask, 4)
+    return total
+
+
+def test_figures_at_a_threshold(net: nn.Module, make_pictures: Any) -> None:
+    dataset = make_pictures(12)
+    result = summary(evaluate(net, dataset, size=32, batch_size=5), threshold=0.35, threshold_split="dev")
+    matrix = matrix_by_hand(net, dataset, 0.35)
+    assert set(result) == KEYS
+    assert result["miou"] == float(mean_iou(matrix))
+    names = ["background", "cat", "dog", "sheep"]
+    for key, figure in (("iou", iou), ("precision", precision), ("recall", recall)):
+        assert list(result[key]) == names
+        expected = [None if v != v else v for v in figure(matrix).tolist()]
+        assert list(result[key].values()) == expected
+    assert (result["threshold"], result["threshold_split"], result["cross_fitted"]) == (0.35, "dev", False)
+    assert [p["threshold"] for p in result["curve"]] == [i / 100 for i in range(1, 100)]
+    assert result["curve"][34]["miou"] == result["miou"]
+    assert result["images"] == 12
+    json.dumps(result, allow_nan=False)
+
+
+def test_mean_average_precision_leaves_unknown_labels_out(net: nn.Module, make_pictures: Any) -> None:
+    dataset = make_pictures(12)
+    result = summary(evaluate(net, dataset, size=32))
+    scores = torch.stack([p.scores for p in predict(net, dataset, size=32)])
+    expected = []
+    for n in range(3):
+        known = ~dataset.labels[:, n].isnan()
+        expected.append(average_precision_score(dataset.labels[known, n].numpy(), scores[known, n].numpy()))
+    assert list(result["ap"].values()) == pytest.approx(expected)
+    assert result["mean_ap"] == pytest.approx(sum(expected) / 3)
+
+
+def test_a_threshold_between_the_usual_ones(net: nn.Module, make_pictures: Any) -> None:
+    dataset = make_pictures(6)
+    result = summary(evaluate(net, dataset, size=32, threshold=0.123), threshold=0.123)
+    assert result["miou"] == float(mean_iou(matrix_by_hand(net, dataset, 0.123)))
+    assert len(result["curve"]) == 100
+    assert len(evaluate(net, dataset, size=32, threshold=0.2).curve.thresholds) == 99
+
+
+def test_cross_fitting(net: nn.Module, make_pictures: Any) -> None:
+    dataset = make_pictures(16)
+    evaluation = evaluate(net, dataset, size=32)
+    result = summary(evaluation, cross_fit=True, threshold_split="dev")
+    assert result["cross_fitted"] is True
+    matrix = matrix_by_hand(net, dataset, dict(enumerate(result["thresholds"])))
+    assert result["miou"] == float(mean_iou(matrix))
+    best = max(result["curve"], key=lambda point: point["miou"])
+    assert result["threshold"] == best["threshold"]
+    assert result["miou"] <= best["miou"]
+
+
+def test_without_masks_or_labels(net: nn.Module, make_pictures: Any) -> None:
+    result = summary(evaluate(net, make_pictures(4, masks=False), size=32))
+    assert set(result) == KEYS
+    assert result["miou"] is result["curve"] is result["threshold"] is None
+    assert result["mean_ap"] > 0
+    result = summary(evaluate(net, make_pictures(4, labels=False), size=32))
+    assert result["mean_ap"] is result["ap"] is None
+    assert result["miou"] > 0
+    assert result["threshold"] == 0.2
+
+
+def test_bad_input(net: nn.Module, make_pictures: Any) -> None:
+    with pytest.raises(InputError, match=r"threshold in \(0, 1\], got 1\.5: --threshold"):
+        evaluate(net, make_pictures(2), size=32, threshold=1.5)
+    with pytest.raises(InputError, match="got none that can be read: pictures"):
+        evaluate(net, make_pictures(0), size=32)
+    assert summary(evaluate(net, make_pictures(3, bad=(1,)), size=32, skip_broken=True))["broken"] == 1
