@@ -96,6 +96,10 @@ def scores_and_attention(
     """
     if features.ndim != 4:
         raise ValueError(f"expected features of shape B×C×h×w, got {tuple(features.shape)}")
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False), torch.no_grad():
+            # its tensors can never be part of a graph, not even of the head's own; copies can
+            return scores_and_attention(features.clone(), head, wanted, activation=activation)
     train = torch.is_grad_enabled()
     with torch.autocast(features.device.type, enabled=False):
         features = _at_least_float32(features)
@@ -207,8 +211,7 @@ def _leaf(tensor: Tensor, train: bool) -> Tensor:
     """The tensor itself while training; else a leaf, so that the inner gradient stops here and keeps nothing below."""
     if train and tensor.requires_grad:
         return tensor
-    # cloned because a tensor made under inference_mode can never be part of a graph
-    return (tensor.clone() if tensor.is_inference() else tensor.detach()).requires_grad_()
+    return tensor.detach().requires_grad_()
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

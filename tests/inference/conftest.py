@@ -49,7 +49,7 @@ class TinyNet(nn.Module):
 
 
 class Pictures(ImageDataset):
-    """Random photographs of different sizes with labels and masks; ``bad``: cannot be read, ``deadly``: ends the reader."""
+    """Random photographs with labels and masks; those in ``bad`` cannot be read, ``deadly`` ends the reader."""
 
     def __init__(
         self, count: int, masks: bool = True, labels: bool = True, bad: tuple[int, ...] = (), deadly: bool = False

@@ -1,8 +1,6 @@
 """What attend leaves on disk, and that work goes on where it stopped."""
 
 import json
-import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +85,6 @@ def test_the_folder_of_another_run_is_refused_unless_overwritten(
     run(net, photographs, out)
     with pytest.raises(InputError, match=r"got those of another \(identity differ\).*--overwrite: .*out"):
         run(net, photographs, out, identity={"checkpoint": "other"})
-    with pytest.raises(InputError, match=r"\(threshold differ\)"):
-        run(net, photographs, out, threshold=0.5)
     with torch.no_grad():  # the other run sees another class, so that stale overlays would show
         net.last.bias.copy_(torch.tensor([-9.0, -9, 9]))
     done = run(net, photographs, out, identity={"checkpoint": "other"}, overwrite=True)
@@ -97,6 +93,19 @@ def test_the_folder_of_another_run_is_refused_unless_overwritten(
     assert json.loads((out / "attend.json").read_text())["identity"] == {"run": "r1", "checkpoint": "other"}
     # an overwriting run that was interrupted goes on, and takes nothing of the earlier run for its own
     assert run(net, photographs, out, identity={"checkpoint": "other"}).skipped == 5
+
+
+def test_the_threshold_belongs_to_the_masks(net: nn.Module, photographs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(net, photographs, out, threshold=0.2)
+    assert run(net, photographs, out, threshold=0.3).skipped == 5  # no masks: nothing depends on it
+    assert run(net, photographs, out, masks=True, threshold=0.4).written == 5
+    low = files(out / "masks")
+    with pytest.raises(InputError, match=r"\(threshold differ\)"):
+        run(net, photographs, out, masks=True, threshold=0.9)
+    assert run(net, photographs, out, threshold=0.9).skipped == 5
+    assert run(net, photographs, out, masks=True, threshold=0.9, overwrite=True).written == 5
+    assert files(out / "masks") != low
 
 
 def test_processes_share_the_work(net: nn.Module, photographs: Path, tmp_path: Path) -> None:
@@ -125,18 +134,3 @@ def test_results_inside_the_photographs_folder_are_not_photographs(net: nn.Modul
 
 def test_file_names_of_classes() -> None:
     assert file_names(["tv/monitor", "a b", "a.b", "été", ""]) == ["tv_monitor", "a_b", "a_b_2", "été", "_4"]
-
-
-def test_memory_and_files_stay_constant(net: nn.Module, photographs: Path, tmp_path: Path) -> None:
-    """Open files and threads do not grow with the number of photographs."""
-    many = tmp_path / "many"
-    many.mkdir()
-    for i in range(60):
-        (many / f"{i}.jpg").write_bytes((photographs / "a.jpg").read_bytes())
-    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    dataset = Photographs(list_photographs([many]), CLASSES)
-    kept = list(predict(net, dataset, size=32, workers=2, batch_size=4))
-    assert len(kept) == 60
-    if before:
-        assert len(os.listdir("/proc/self/fd")) <= before + 8
-    assert threading.active_count() < 10

@@ -1,6 +1,7 @@
 """Evaluation against a loop: predict, combine, count."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from attnbn.evaluation.confusion import confusion_matrix, iou, mean_iou, precision, recall
 from attnbn.evaluation.direct import ThresholdCurve, combine
-from attnbn.inference.evaluate import evaluate, summary
+from attnbn.inference.evaluate import evaluate, image_miou, segment, summary
 from attnbn.inference.predict import full_size, predict
 from attnbn.io.errors import InputError
 
@@ -37,7 +38,7 @@ def test_figures_at_a_threshold(net: nn.Module, make_pictures: Any) -> None:
     names = ["background", "cat", "dog", "sheep"]
     for key, figure in (("iou", iou), ("precision", precision), ("recall", recall)):
         assert list(result[key]) == names
-        expected = [None if v != v else v for v in figure(matrix).tolist()]
+        expected = [None if math.isnan(v) else v for v in figure(matrix).tolist()]
         assert list(result[key].values()) == expected
     assert (result["threshold"], result["threshold_split"], result["cross_fitted"]) == (0.35, "dev", False)
     assert [p["threshold"] for p in result["curve"]] == [i / 100 for i in range(1, 100)]
@@ -76,6 +77,28 @@ def test_cross_fitting(net: nn.Module, make_pictures: Any) -> None:
     best = max(result["curve"], key=lambda point: point["miou"])
     assert result["threshold"] == best["threshold"]
     assert result["miou"] <= best["miou"]
+
+
+def test_cross_fitting_with_an_empty_half_gives_no_figures(net: nn.Module, make_pictures: Any) -> None:
+    result = summary(evaluate(net, make_pictures(1), size=32), cross_fit=True, threshold_split="dev")
+    assert result["miou"] is result["iou"] is result["precision"] is None
+    assert result["cross_fitted"] is False
+    assert 0 < result["threshold"] < 1
+    assert result["images"] == 1
+
+
+def test_one_photograph(net: nn.Module, make_pictures: Any) -> None:
+    dataset = make_pictures(3)
+    for p in predict(net, dataset, size=32):
+        mask = segment(p, 0.3)
+        values = []
+        for c in range(4):
+            here, there = (mask == c) & (p.mask != 255), p.mask == c
+            if (here | there).any():
+                values.append(((here & there).sum() / (here | there).sum()).item())
+        assert image_miou(p, 0.3) == pytest.approx(sum(values) / len(values))
+    unmasked = next(predict(net, make_pictures(1, masks=False), size=32))
+    assert math.isnan(image_miou(unmasked, 0.3))
 
 
 def test_without_masks_or_labels(net: nn.Module, make_pictures: Any) -> None:

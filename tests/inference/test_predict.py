@@ -1,5 +1,6 @@
 """Prediction: right values in order, whatever the number of workers, and no trace left behind."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -145,10 +146,19 @@ def test_full_size_equals_bilinear_by_hand() -> None:
 
 
 def test_full_size_stays_in_range() -> None:
-    grown = full_size(torch.ones(1, 14, 14), (375, 500))
+    grown = full_size(torch.ones(1, 4, 4), (20, 21))  # sizes at which the weights add up to more than one
     assert grown.max() <= 1
 
 
 def test_a_reading_process_that_dies(net: nn.Module, make_pictures: Any) -> None:
     with pytest.raises(RunError, match=r"reads photographs died.*--workers"):
         list(predict(net, make_pictures(3, deadly=True), size=32, workers=1))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files as Linux lists them")
+def test_kept_predictions_hold_no_open_files(net: nn.Module, make_pictures: Any) -> None:
+    """A tensor from a worker holds a file handle as long as it lives; thousands would exhaust them."""
+    before = len(os.listdir("/proc/self/fd"))
+    kept = list(predict(net, make_pictures(40), size=32, workers=2, batch_size=4))
+    assert len(kept) == 40
+    assert len(os.listdir("/proc/self/fd")) <= before + 8

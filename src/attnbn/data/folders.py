@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from attnbn.data.classes import select_classes
-from attnbn.data.photos import PhotoDataset, SaliencySource, list_photos, unique_names
+from attnbn.data.photos import PhotoDataset, SaliencySource, unique_names
 from attnbn.io.errors import InputError
-from attnbn.io.pictures import is_picture
+from attnbn.io.pictures import is_picture, list_pictures
 
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))
 
@@ -45,7 +45,7 @@ def open_folders(
     for name, place in zip(own, selection.index, strict=True):
         if place is None:
             continue
-        found = [f"{name}/{file}" for file in list_photos(root / name)]
+        found = [f"{name}/{file}" for file in list_pictures(root / name)]
         if not found:
             raise InputError(
                 f"expected photographs of class {name!r}, found none; "
@@ -85,8 +85,8 @@ def _notes(own: list[str], index: Sequence[int | None], loose: list[str]) -> lis
     unused = [name for name, place in zip(own, index, strict=True) if place is None]
     if unused:
         shown = ", ".join(unused[:5]) + (", …" if len(unused) > 5 else "")
-        notes.append(f"left out {len(unused):,} folders that are not among the classes ({shown})")
+        notes.append(f"left out {len(unused):,} folder{'s' * (len(unused) != 1)} not among the classes ({shown})")
     photos = sum(map(is_picture, loose))
     if photos:
-        notes.append(f"left out {photos:,} photographs that lie in no class folder")
+        notes.append(f"left out {photos:,} photograph{'s' * (photos != 1)} in no class folder")
     return notes

@@ -54,13 +54,13 @@ def voc_palette() -> NDArray[np.uint8]:
     return palette
 
 
-def read_mask(path: str | Path, num_classes: int, size: tuple[int, int]) -> tv_tensors.Mask:
+def read_mask(path: str | Path, num_classes: int, size: tuple[int, int] | None = None) -> tv_tensors.Mask:
     """Read a mask of class ids: palette or grey PNG, or RGB in VOC's colours.
 
     Args:
         path: The file.
         num_classes: Ids 0 (background) to this, and 255 (void), are legal.
-        size: ``(H, W)`` of the upright image.
+        size: ``(H, W)`` of the upright image; None: not checked.
 
     Returns:
         uint8 ``H×W``.
@@ -72,7 +72,8 @@ def read_mask(path: str | Path, num_classes: int, size: tuple[int, int]) -> tv_t
     picture = open_picture(path, "mask")
     if picture.format in _LOSSY:
         raise InputError(f"expected a lossless mask, got {picture.format}, which blurs ids; save it as PNG: {path}")
-    _check_size((picture.height, picture.width), size, path)
+    if size is not None:
+        _check_size((picture.height, picture.width), size, path)
     ids = _mask_ids(picture, path)
     wrong = (ids > num_classes) & (ids != VOID)
     if wrong.any():

@@ -1,10 +1,10 @@
-"""Data sets whose photographs are files: listing them, naming them, reading one."""
+"""Data sets whose photographs are files: naming them, reading one."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -13,7 +13,6 @@ from torchvision import tv_tensors
 from attnbn.data.dataset import ImageDataset
 from attnbn.data.images import read_image
 from attnbn.data.sample import Saliency, Sample
-from attnbn.io.pictures import is_picture
 
 SaliencySource = Callable[[str, tuple[int, int]], Tensor | None]
 """(name, (H, W) of the upright photograph) -> float ``1×H×W`` in [0, 1], or None where there is no map."""
@@ -74,31 +73,6 @@ class PhotoDataset(ImageDataset):
     def read_mask(self, index: int, size: tuple[int, int]) -> tv_tensors.Mask:
         """The mask of a photograph of ``(H, W)``, in data sets that have masks."""
         raise NotImplementedError
-
-
-def list_photos(root: Path) -> Iterator[str]:
-    """Pictures below a folder as sorted relative paths with ``/``; hidden files and folders are passed over.
-
-    Linked folders are followed, each real folder once, so that a link to a parent does no harm.
-    """
-    seen: set[str] = set()
-
-    def walk(folder: Path, prefix: str) -> Iterator[str]:
-        real = os.path.realpath(folder)
-        if real in seen:
-            return
-        seen.add(real)
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-        for entry in listed:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from walk(folder / entry.name, f"{prefix}{entry.name}/")
-            elif is_picture(entry.name):
-                yield prefix + entry.name
-
-    return walk(root, "")
 
 
 def unique_names(files: Sequence[str]) -> list[str]:

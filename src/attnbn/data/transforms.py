@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 from torchvision.transforms.v2.functional import register_kernel
 
-from attnbn.data.sample import Sample, Saliency
+from attnbn.data.sample import Saliency, Sample
 
 SampleTransform = Callable[[Sample], Sample]
 
@@ -64,7 +64,7 @@ class JointTransform:
     """Applies one v2 transform to image, saliency and, where wanted, mask of a sample, with the same random numbers.
 
     Args:
-        transform: Any v2 transform that has kernels for the three.
+        transform: A v2 transform made of resizing, cropping, padding and mirroring; colour transforms are fine too.
         mask: Whether the mask follows; otherwise it keeps its own resolution.
     """
 
@@ -78,7 +78,11 @@ class JointTransform:
             moving["saliency"] = sample.saliency
         if self.mask and sample.mask is not None:
             moving["mask"] = sample.mask
-        return replace(sample, **self.transform(moving))
+        moved = self.transform(moving)
+        if "saliency" in moved and moved["saliency"].shape[-2:] != moved["image"].shape[-2:]:
+            # torchvision passes tensor classes through a function that has no kernel for them
+            raise ValueError(f"the transform leaves the saliency behind; register a kernel for it: {self.transform}")
+        return replace(sample, **moved)
 
 
 def train_transform(size: int, scale: tuple[float, float] = (0.5, 1.0), flip: bool = True) -> SampleTransform:

@@ -7,9 +7,8 @@ the order of their mask ids.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,15 +17,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from attnbn.data import voc_labels
-from attnbn.data.classes import VOC_CLASSES, Selection, parse_classes, select_classes
+from attnbn.data.classes import Selection, select_classes
 from attnbn.data.images import VOID, read_mask
 from attnbn.data.photos import PhotoDataset, SaliencySource
-from attnbn.data.voc_labels import read_lines
+from attnbn.data.voc_layout import find_root, index_pictures, mask_index, own_classes, split_names
 from attnbn.io.errors import InputError
-from attnbn.io.pictures import is_picture, open_picture
-
-_MASK_FOLDERS = ("SegmentationClass", "SegmentationClassAug")
-"""VOC's own masks, then those of SBD as they are commonly added; the first that has a photograph's mask wins."""
 
 
 def open_voc(
@@ -54,13 +49,13 @@ def open_voc(
     Raises:
         InputError: Another layout, an unknown or empty split, a missing photograph or mask, photographs without labels.
     """
-    root = _find_root(path)
+    root = find_root(path)
     title = f"voc:{root} {split}"
-    own = _own_classes(root)
+    own = own_classes(root)
     selection = select_classes(own, classes, class_map, title)
-    photos = _index(root / "JPEGImages")
-    mask_files = _mask_index(root)
-    names = _names(root, split, photos, mask_files, masks)
+    photos = index_pictures(root / "JPEGImages")
+    mask_files = mask_index(root) if labels or masks else {}
+    names = split_names(root, split, photos, mask_files, masks)
     notes: list[str] = []
     table: Tensor | None = None
     if labels:
@@ -139,120 +134,6 @@ class VocDataset(PhotoDataset):
         return tv_tensors.Mask(self._ids[mask.as_subclass(Tensor).long()])
 
 
-def _find_root(path: Path) -> Path:
-    """The folder that holds ``JPEGImages``."""
-    if (path / "JPEGImages").is_dir():
-        return path
-    found = sorted({p.parent for pattern in ("VOC*", "VOCdevkit/VOC*") for p in path.glob(f"{pattern}/JPEGImages")})
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(
-            f"expected one data set in VOC's layout, got {', '.join(map(str, found))}; "
-            f"name the one wanted, e.g. voc:{found[-1]}: {path}"
-        )
-    raise InputError(
-        f"expected VOC's layout, found no JPEGImages in it, in VOC*/ or in VOCdevkit/VOC*/; "
-        f"name the folder that holds JPEGImages: {path}"
-    )
-
-
-def _own_classes(root: Path) -> tuple[str, ...]:
-    """The data set's classes in the order of its mask ids."""
-    file = root / "classes.txt"
-    if not file.is_file():
-        return VOC_CLASSES
-    names = [line for line in read_lines(file) if line]
-    if not names or len(set(names)) < len(names) or len(names) >= VOID:
-        raise InputError(
-            f"expected 1 to {VOID - 1} class names, each once in a line of its own, got {len(names)} lines: {file}"
-        )
-    return parse_classes(names) or ()
-
-
-def _index(folder: Path) -> dict[str, str]:
-    """Name -> file name of the pictures in a folder; empty where it does not exist."""
-    files: dict[str, str] = {}
-    for file in sorted(os.listdir(folder)) if folder.is_dir() else ():
-        if is_picture(file):
-            name = os.path.splitext(file)[0]
-            if name in files:
-                raise InputError(f"expected one file per name, got {files[name]} and {file}; remove one: {folder}")
-            files[name] = file
-    return files
-
-
-def _mask_index(root: Path) -> dict[str, str]:
-    """Name -> mask file relative to the root."""
-    masks: dict[str, str] = {}
-    for folder in _MASK_FOLDERS:
-        for name, file in _index(root / folder).items():
-            masks.setdefault(name, f"{folder}/{file}")
-    return masks
-
-
-def _names(root: Path, split: str, photos: dict[str, str], masks: dict[str, str], with_masks: bool) -> list[str]:
-    """The photographs of a split, each with its files in place."""
-    if split == "all":
-        names = [name for name in photos if name in masks] if with_masks else list(photos)
-        if not names:
-            raise InputError(f"expected photographs{' with masks' if with_masks else ''}, found none: {root}")
-        return names
-    lists = _split_lists(root, split, with_masks)
-    names = list(dict.fromkeys(name for file in lists for name in _listed_names(file, photos)))
-    if not names:
-        raise InputError(
-            f"expected photographs in the split {split!r}, got an empty list; "
-            f"splits here: {_available(root)}: {lists[0]}"
-        )
-    for name in names:
-        if name not in photos:
-            raise InputError(
-                f"expected a photograph for every name of {lists[0].name}, found none for {name!r}: "
-                f"{root / 'JPEGImages' / name}.jpg"
-            )
-        if with_masks and name not in masks:
-            raise InputError(
-                f"expected a mask for every name of {lists[0].name}, found none for {name!r}; "
-                f"add it or take the name out: {root / 'SegmentationClass' / name}.png"
-            )
-    return names
-
-
-def _split_lists(root: Path, split: str, with_masks: bool) -> list[Path]:
-    """The files that together list a split."""
-    sets = root / "ImageSets"
-    segmentation, main = sets / "Segmentation" / f"{split}.txt", sets / "Main" / f"{split}.txt"
-    per_class = [file for label in _own_classes(root) if (file := sets / "Main" / f"{label}_{split}.txt").is_file()]
-    order = [[segmentation], [main], per_class] if with_masks else [[main], per_class, [segmentation]]
-    found = next((files for files in order if files and files[0].is_file()), None)
-    # a separator in the name would leave the folder
-    if found is None or PurePosixPath(split).name != split:
-        raise InputError(f"no split {split!r}; splits here: {_available(root)}: {sets}")
-    return found
-
-
-def _available(root: Path) -> str:
-    """The splits of a data set, for messages."""
-    sets = root / "ImageSets"
-    splits = {file.stem for file in sets.glob("Segmentation/*.txt")}
-    per_class = {file for label in _own_classes(root) for file in voc_labels.class_lists(sets / "Main", label)}
-    splits |= {file.stem for file in sets.glob("Main/*.txt") if file not in per_class}
-    splits |= {file.stem.rpartition("_")[2] for file in per_class}
-    return ", ".join([*sorted(splits), "all"])
-
-
-def _listed_names(file: Path, photos: dict[str, str]) -> list[str]:
-    """Names in a list, also in lists of a class (``name -1``) and of paths (``/JPEGImages/name.jpg ...``)."""
-    names = []
-    for line in read_lines(file):
-        if not line:
-            continue
-        token = line if line in photos else line.split()[0]
-        names.append(token if token in photos else PurePosixPath(token).stem if "/" in token else token)
-    return names
-
-
 def _labels(
     root: Path, split: str, names: list[str], own: Sequence[str], selection: Selection, masks: dict[str, str]
 ) -> tuple[Tensor, str]:
@@ -262,10 +143,7 @@ def _labels(
     def mask(name: str) -> NDArray[np.uint8] | None:
         if name not in masks:
             return None
-        file = root / masks[name]
-        with open_picture(file, "mask") as picture:
-            size = (picture.height, picture.width)
-        pixels: NDArray[np.uint8] = read_mask(file, len(own), size).numpy()
+        pixels: NDArray[np.uint8] = read_mask(root / masks[name], len(own)).numpy()
         return pixels
 
     sources: dict[str, Callable[[], voc_labels.Labels]] = {

@@ -192,6 +192,10 @@ class ThresholdCurve:
         """
         return self._best(self.matrices())
 
+    def can_cross_fit(self) -> bool:
+        """Whether every part has an image."""
+        return len(self.images) > 1 and bool((self.images > 0).all())
+
     def cross_fitted(self) -> CrossFitted:
         """Score each part at the threshold that is best on the others, and pool the parts' matrices.
 
@@ -200,7 +204,7 @@ class ThresholdCurve:
         Raises:
             InputError: A part has no image.
         """
-        if len(self.images) < 2 or not bool((self.images > 0).all()):
+        if not self.can_cross_fit():
             raise InputError(
                 "expected images in each part of the split, to choose a threshold on the others, got "
                 f"{self.images.tolist()}: use a larger split or give the threshold (--threshold)"

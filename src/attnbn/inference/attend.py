@@ -98,9 +98,9 @@ def attend(
     """
     folder = Path(output)
     dataset = Photographs(list_photographs(photographs, leave_out=folder), classes)
-    made_by = {"identity": dict(identity or {}), "classes": list(classes), "size": size, "threshold": threshold}
-    digest = _claim(folder, made_by, overwrite)
-    files = _Files(folder, tuple(classes), threshold if masks else None, digest)
+    made_by = {"identity": dict(identity or {}), "classes": list(classes), "size": size}
+    used = threshold if masks else None
+    files = _Files(folder, tuple(classes), used, _claim(folder, made_by, used, overwrite))
     mine = own(dataset.names, shard or current_shard())
     wanted = [i for i in mine if not files.complete(dataset.names[i])]
     done = Attended(skipped=len(mine) - len(wanted))
@@ -124,20 +124,28 @@ def file_names(classes: Iterable[str]) -> list[str]:
     return result
 
 
-def _claim(folder: Path, made_by: dict[str, Any], overwrite: bool) -> str:
-    """Make the folder this run's, and give the digest that marks its results."""
+def _claim(folder: Path, made_by: dict[str, Any], threshold: float | None, overwrite: bool) -> str:
+    """Make the folder this run's, and give the digest that marks its results.
+
+    The threshold is no part of the digest: it changes the masks alone, and a folder without masks has none.
+    """
     # Through JSON once, so that what is compared is what a file can hold (no tuples, no paths).
     made_by = json.loads(json.dumps(made_by, default=str))
     manifest = folder / MANIFEST
     earlier = _read_manifest(manifest)
-    if earlier is not None and earlier != made_by and not overwrite:
-        different = ", ".join(sorted(key for key in {*earlier, *made_by} if earlier.get(key) != made_by.get(key)))
+    different = [key for key in made_by if earlier is not None and earlier.get(key) != made_by[key]]
+    before = (earlier or {}).get("threshold")
+    if None not in (before, threshold) and before != threshold:
+        different.append("threshold")
+    if different and not overwrite:
         raise InputError(
-            f"expected a new folder or results of the same run, got those of another ({different} differ): "
+            f"expected a new folder or results of the same run, got those of another ({', '.join(different)} differ): "
             f"choose another --output or say --overwrite: {folder}"
         )
-    if earlier != made_by:
-        write_json(manifest, made_by)
+    kept = before if threshold is None and not different else threshold
+    now = {**made_by, "threshold": kept}
+    if now != earlier:
+        write_json(manifest, now)
     return hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -173,7 +181,8 @@ class _Files:
             return False
         try:
             with zipfile.ZipFile(maps) as archive:
-                return archive.comment.decode("ascii", "replace") == self.digest
+                digest, _, threshold = archive.comment.decode("ascii", "replace").partition(" ")
+                return digest == self.digest and (self.threshold is None or threshold == repr(self.threshold))
         except (OSError, zipfile.BadZipFile):
             return False
 
@@ -193,7 +202,7 @@ class _Files:
         if self.threshold is not None:
             mask_file.parent.mkdir(parents=True, exist_ok=True)
             write_mask(mask_file, combine(maps, scores, prediction.classes, self.threshold))
-        write_bytes(maps_file, _npz(maps, names, scores, self.digest))
+        write_bytes(maps_file, _npz(maps, names, scores, f"{self.digest} {self.threshold!r}"))
 
     def _paths(self, name: str) -> tuple[Path, Path]:
         return self.folder / "maps" / f"{name}.npz", self.folder / "masks" / f"{name}.png"
@@ -208,11 +217,11 @@ def _png(picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def _npz(maps: Tensor, names: Sequence[str], scores: Tensor, digest: str) -> bytes:
+def _npz(maps: Tensor, names: Sequence[str], scores: Tensor, comment: str) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer, maps=maps.numpy().astype(np.float16), names=np.array(names, dtype=str), scores=scores.numpy()
     )
     with zipfile.ZipFile(buffer, "a") as archive:
-        archive.comment = digest.encode()
+        archive.comment = comment.encode("ascii")
     return buffer.getvalue()

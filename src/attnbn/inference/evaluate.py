@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from attnbn.data.dataset import ImageDataset
 from attnbn.evaluation.average_precision import average_precision
-from attnbn.evaluation.confusion import iou, mean_iou, precision, recall
-from attnbn.evaluation.direct import THRESHOLDS, ThresholdCurve
-from attnbn.inference.predict import full_size, predict
+from attnbn.evaluation.confusion import confusion_matrix, iou, mean_iou, precision, recall
+from attnbn.evaluation.direct import THRESHOLDS, ThresholdCurve, combine
+from attnbn.inference.predict import Prediction, full_size, predict
 from attnbn.io.atomic import without_nan
 from attnbn.io.errors import InputError
 
@@ -119,30 +119,30 @@ def summary(
         ``threshold_split``, ``cross_fitted``, ``thresholds``, ``curve`` (``threshold`` and ``miou`` of each point),
         ``mean_ap``, ``ap`` by class name, ``images``, ``broken``.
 
+        Where a half is empty nothing can be cross-fitted: ``miou``, ``iou``, ``precision`` and ``recall`` are None, for
+        at the split's own best threshold they would flatter.
+
     Raises:
-        InputError: Cross-fitting needs images in both halves.
+        InputError: The data set has masks and no image.
         ValueError: The evaluation was not taken at that threshold.
     """
     curve = evaluation.curve
     result: dict[str, Any] = dict.fromkeys(("miou", "iou", "precision", "recall", "threshold", "threshold_split"))
     result |= {"cross_fitted": False, "thresholds": None, "curve": None}
     if curve is not None:
-        if cross_fit:
-            pooled = curve.cross_fitted()
-            matrix = pooled.matrix
-            result |= {"cross_fitted": True, "thresholds": list(pooled.thresholds)}
-            threshold = curve.best()[0] if threshold is None else threshold
-        else:
+        matrix: Tensor | None = None
+        if not cross_fit:
             threshold = DEFAULT_THRESHOLD if threshold is None else threshold
             matrix = curve.at(threshold)
-        names = ("background", *evaluation.classes)
-        result |= {"miou": float(mean_iou(matrix)), "threshold": threshold, "threshold_split": threshold_split}
-        result |= {
-            key: _by_name(names, figure(matrix))
-            for key, figure in (("iou", iou), ("precision", precision), ("recall", recall))
-        }
+        elif curve.can_cross_fit():
+            matrix, thresholds = curve.cross_fitted()
+            result |= {"cross_fitted": True, "thresholds": list(thresholds)}
+        threshold = curve.best()[0] if threshold is None else threshold
+        result |= {"threshold": threshold, "threshold_split": threshold_split}
         points = zip(curve.thresholds, curve.curve().tolist(), strict=True)
         result["curve"] = [{"threshold": t, "miou": value} for t, value in points]
+        if matrix is not None:
+            result |= _figures(matrix, ("background", *evaluation.classes))
     result |= {"mean_ap": None, "ap": None}
     if evaluation.labels is not None:
         ap = average_precision(evaluation.scores, evaluation.labels)
@@ -150,6 +150,28 @@ def summary(
     result |= {"images": len(evaluation.scores), "broken": len(evaluation.broken)}
     cleaned: dict[str, Any] = without_nan(result)
     return cleaned
+
+
+def segment(prediction: Prediction, threshold: float) -> Tensor:
+    """A photograph's predicted mask at its own resolution, uint8 ``H×W``: 0 = background, i + 1 = class i."""
+    chosen = prediction.classes
+    return combine(full_size(prediction.maps, prediction.size), prediction.scores[chosen], chosen, threshold)
+
+
+def image_miou(prediction: Prediction, threshold: float) -> float:
+    """Mean IoU over the classes in one photograph's true mask or in its own; NaN if it has no true mask.
+
+    To compare photographs with one another. The mIoU of a data set is not the mean of these.
+    """
+    if prediction.mask is None:
+        return float("nan")
+    matrix = confusion_matrix(segment(prediction, threshold), prediction.mask, len(prediction.scores) + 1)
+    return float(mean_iou(matrix))
+
+
+def _figures(matrix: Tensor, names: Sequence[str]) -> dict[str, Any]:
+    kinds = {"iou": iou, "precision": precision, "recall": recall}
+    return {"miou": float(mean_iou(matrix))} | {key: _by_name(names, figure(matrix)) for key, figure in kinds.items()}
 
 
 def _by_name(names: Sequence[str], values: Tensor) -> dict[str, float]:

@@ -168,6 +168,7 @@ class _Reader(Dataset["_Item | str"]):
 def _batches(reader: _Reader, batch_size: int, workers: int, pin: bool) -> Iterator[list[_Item | str]]:
     # An own generator: the loader would otherwise draw a seed from the global one.
     generator = torch.Generator().manual_seed(0)
+    workers = min(workers, -(-len(reader) // batch_size))
     loader = DataLoader(
         reader, batch_size, num_workers=workers, collate_fn=list, generator=generator, pin_memory=pin, shuffle=False
     )

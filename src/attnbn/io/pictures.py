@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,21 @@ from PIL import Image, UnidentifiedImageError
 
 from attnbn.io.errors import InputError
 
-EXTENSIONS = frozenset((".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
+EXTENSIONS = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+    )
+)
 """Names that are taken for pictures in a folder, in lower case."""
 
 _ORIENTATION_TAG = 0x0112
@@ -36,6 +51,31 @@ _UPRIGHT = {
 def is_picture(name: str) -> bool:
     """Whether a file name looks like a picture: a known ending, not hidden (``._a.jpg`` is no photograph)."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def list_pictures(root: str | Path) -> Iterator[str]:
+    """Pictures below a folder as sorted relative paths with ``/``; hidden files and folders are passed over.
+
+    Linked folders are followed, each real folder once, so that a link to a parent does no harm.
+    """
+    seen: set[str] = set()
+
+    def walk(folder: str, prefix: str) -> Iterator[str]:
+        real = os.path.realpath(folder)
+        if real in seen:
+            return
+        seen.add(real)
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        for entry in listed:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from walk(entry.path, f"{prefix}{entry.name}/")
+            elif is_picture(entry.name):
+                yield prefix + entry.name
+
+    return walk(os.fspath(root), "")
 
 
 def open_picture(path: str | Path, what: str = "photograph") -> Image.Image:
@@ -77,7 +117,7 @@ def open_picture(path: str | Path, what: str = "photograph") -> Image.Image:
         ) from None
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise whatever they like on damaged files: SyntaxError, struct.error, ...
+    except Exception as error:  # noqa: BLE001 - decoders raise whatever they like on damaged files: SyntaxError, struct.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"expected a {what}, got a damaged or cut-off file ({reason}); fetch it again or take it out: {path}"
@@ -88,7 +128,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     """Undo the EXIF orientation; unreadable EXIF data counts as none, as in image viewers."""
     try:
         orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # malformed metadata around a sound picture
+    except Exception:  # noqa: BLE001 - malformed metadata around a sound picture
         orientation = 1
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     if turn is None:

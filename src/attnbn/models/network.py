@@ -87,6 +87,9 @@ class TappedClassifier(nn.Module):
 
     def forward(self, images: Tensor, attend: Wanted | None = None) -> Output:
         """As :meth:`AttnBN.forward`."""
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False), torch.no_grad():
+                return self(images.clone(), attend)  # inference tensors can be part of no graph
         train = torch.is_grad_enabled()
         tapped: list[Tensor] = []
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnbn.io.errors import InputError
-from attnbn.io.pictures import grey_16, is_picture, open_picture
+from attnbn.io.pictures import grey_16, list_pictures, open_picture
 
 _ASPECT_TOLERANCE = 0.03
 """Relative; a map whose height misses the image's shape by more belongs to another image or was padded or turned."""
@@ -41,7 +41,8 @@ class SaliencyFolder:
             raise InputError(f"expected a folder of saliency maps, found none; check data.saliency: {self.path}")
         self._files: dict[str, str] = {}
         self._twice: dict[str, str] = {}
-        for name, file in _listed(self.path):
+        for file in list_pictures(self.path):
+            name = os.path.splitext(file)[0]
             if self._files.setdefault(name, file) != file:
                 self._twice[name] = file
         if not self._files:
@@ -61,7 +62,7 @@ class SaliencyFolder:
             float32 ``1×H×W`` in [0, 1], or None where maps are not required and this one is missing or constant.
 
         Raises:
-            InputError: See :func:`read_saliency`; also where two files claim the name, and, where maps are required, for
+            InputError: See :func:`read_saliency`; also where two files claim the name and, where maps are required, for
                 a missing or constant map: a constant prior would teach the attention to cover everything or nothing.
         """
         if name not in self._files:
@@ -100,16 +101,6 @@ class SaliencyFolder:
             f"expected a saliency map of the photograph {names[0]!r}, found none{more}; make it, "
             f"take the photograph out, or correct data.saliency: {self.path / (names[0] + '.png')}"
         )
-
-
-def _listed(root: Path) -> Iterable[tuple[str, str]]:
-    """(name, relative path) of every picture below a folder, in sorted order."""
-    for folder, below, files in os.walk(root, followlinks=True):
-        below[:] = sorted(entry for entry in below if not entry.startswith("."))
-        inside = os.path.relpath(folder, root).replace(os.sep, "/")
-        prefix = "" if inside == "." else inside + "/"
-        for file in sorted(filter(is_picture, files)):
-            yield prefix + os.path.splitext(file)[0], prefix + file
 
 
 def read_saliency(path: str | Path, size: tuple[int, int]) -> Tensor:

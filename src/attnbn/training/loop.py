@@ -189,6 +189,13 @@ class Loop:
     def _step(
         self, batch: Mapping[str, Any], phase: Phase, optimizers: Mapping[str, Any], step: int
     ) -> dict[str, float]:
+        # outputs of a wrapped network come back in the default dtype, which must not be below float64's
+        with self.fabric.strategy.precision.tensor_init_context():
+            return self._optimize(batch, phase, optimizers, step)
+
+    def _optimize(
+        self, batch: Mapping[str, Any], phase: Phase, optimizers: Mapping[str, Any], step: int
+    ) -> dict[str, float]:
         values: dict[str, float] = {}
         for name, terms in self.task.losses(batch, phase):
             # every term is a mean over all processes' items; the wrapper averages gradients over processes, hence world

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnbn.data.scenes import grounds
-from attnbn.data.scenes.canvas import NOTHING, UNITS, Canvas, Colour, Pen, Pixels, shade
+from attnbn.data.scenes.canvas import UNITS, Canvas, Pen, Pixels, shade
 from attnbn.data.scenes.dice import Dice
 from attnbn.data.scenes.toys import PAINTS, TOYS
 
@@ -54,19 +54,19 @@ def source_present(dice: Dice) -> tuple[int]:
 
 def target_present(dice: Dice) -> tuple[int, ...]:
     """One to three classes of a target picture, ascending: the first thing its dice decide."""
-    count = 1 + dice.chance(0.7) + dice.chance(0.35)
+    count = 1 + dice.chance(0.65) + dice.chance(0.25)
     return tuple(sorted(dice.order(range(len(NAMES)))[:count]))
 
 
 def source_scene(dice: Dice, size: int) -> Scene:
-    """A single toy on paper, in even light."""
+    """A single toy in the studio, in even light."""
     (index,) = source_present(dice)
     toy = TOYS[NAMES[index]]
     canvas = Canvas(size, (255, 255, 255))
     line = grounds.studio(canvas, dice)
-    scale = min(dice.between(17, 36), (line - 4) / toy.height)
+    scale = min(dice.between(22, 42), (line - 4) / toy.height)
     x = dice.between(scale + 3, UNITS - scale - 3)
-    canvas.ellipse(x + 2, line, scale * 1.05, scale * 0.13, (206, 198, 196))
+    canvas.ellipse(x + 2, line, scale * 1.02, scale * 0.1, (158, 148, 156))
     _draw(canvas, dice, index, x, line, scale, dice.between(-6, 6))
     return Scene(canvas.picture(), (index,), canvas.coverage(), canvas.mask())
 
@@ -82,8 +82,8 @@ def target_scene(dice: Dice, size: int, difficulty: float) -> Scene:
     for index in present:
         name = NAMES[index]
         if name == "balloon":
-            scale = dice.between(10, 15)
-            y = dice.between(26, horizon + 4)
+            scale = dice.between(12, 17)
+            y = dice.between(32, horizon + 8)
             _draw(canvas, dice, index, dice.between(14, 82), y, scale, dice.between(-8, 8))
             continue
         top, bottom = _place(dice, strips, TOYS[name].context, scenery)
@@ -99,8 +99,8 @@ def target_scene(dice: Dice, size: int, difficulty: float) -> Scene:
 
 
 def _scenery(dice: Dice, present: tuple[int, ...], difficulty: float) -> set[str]:
-    """Which contexts appear: with its class 35 % (difficulty 0) to 90 % (1) of the time, without it 35 % to 10 %."""
-    chances = (0.35 - 0.25 * difficulty, 0.35 + 0.55 * difficulty)
+    """Which contexts appear: with its class 35 % (difficulty 0) to 95 % (1) of the time, without it 35 % to 6 %."""
+    chances = (0.35 - 0.29 * difficulty, 0.35 + 0.6 * difficulty)
     return {toy.context for i, toy in enumerate(TOYS.values()) if dice.chance(chances[i in present])}
 
 
@@ -147,7 +147,7 @@ def _stand(canvas: Canvas, dice: Dice, standing: list[tuple[float, int | None]],
             scale = (3.5 + 4.5 * near) * dice.between(0.8, 1.25)
             dice.pick(grounds.CLUTTER)(Pen(canvas, x, y, scale, mirror=dice.chance(0.5)), dice)
             continue
-        scale = (11 + 9 * near) * dice.between(0.85, 1.2)
+        scale = (13 + 10 * near) * dice.between(0.85, 1.2)
         x = min(max(x, scale * 0.7), UNITS - scale * 0.7)
         canvas.ellipse(x, y, scale, scale * 0.12, (86, 70, 90))
         _draw(canvas, dice, index, x, y, scale, dice.between(-4, 4))
@@ -174,6 +174,3 @@ def _evening(picture: Pixels, dice: Dice, strength: float) -> Pixels:
     grain = dice.grain((size, size))
     image = image + ((grain * amount * 14) >> 15)[..., None]
     return image.clip(0, 255).astype(np.uint8)
-
-
-__all__ = ["NAMES", "NOTHING", "Colour", "Scene", "source_scene", "target_scene"]

@@ -85,9 +85,9 @@ class Scenes(ImageDataset):
     def __getitem__(self, index: int) -> Sample:
         """Picture ``index``: 96×96 by default, with exact saliency in the source and exact masks where asked for."""
         scene = self._drawn(self._order[index])
-        saliency = Saliency(torch.from_numpy(scene.coverage).float().div(255)) if self.has_saliency else None
+        saliency = Saliency(torch.from_numpy(scene.coverage.astype(np.float32) / 255)) if self.has_saliency else None
         mask = tv_tensors.Mask(torch.from_numpy(self._ids[scene.mask])) if self._with_masks else None
-        image = tv_tensors.Image(torch.from_numpy(scene.image).permute(2, 0, 1).contiguous())
+        image = tv_tensors.Image(torch.from_numpy(scene.image.transpose(2, 0, 1).copy()))
         labels = None if self.labels is None else self.labels[index].clone()
         return Sample(image, labels, saliency, mask, self.names[index])
 

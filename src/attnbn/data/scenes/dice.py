@@ -53,4 +53,5 @@ class Dice:
         count = int(np.prod(shape))
         words = np.asarray(self._bits.random_raw((count + 3) // 4), dtype="<u8")
         pairs = words.view(np.uint8)[: 2 * count].reshape(count, 2).astype(np.int32)
-        return (pairs.sum(axis=1) // 2 - 127).reshape(shape)
+        grain: NDArray[np.int32] = (pairs[:, 0] + pairs[:, 1]) // 2 - 127
+        return grain.reshape(shape)

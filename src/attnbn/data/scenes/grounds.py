@@ -11,15 +11,6 @@ from attnbn.data.scenes.toys import PAINTS, WOOD
 PAPERS: tuple[Colour, ...] = ((246, 238, 222), (228, 236, 238), (240, 226, 222), (230, 238, 222), (236, 230, 242))
 
 
-def studio(canvas: Canvas, dice: Dice) -> float:
-    """Plain paper rolled from wall to table; returns the height at which a toy stands."""
-    paper = dice.pick(PAPERS)
-    edge = dice.between(58, 74)
-    canvas.bands(0, edge, shade(paper, 0.5), paper, 12)
-    canvas.bands(edge, UNITS, shade(paper, -0.07), shade(paper, -0.14), 8)
-    return dice.between(edge + 3, min(edge + 16, 88))
-
-
 def water(canvas: Canvas, dice: Dice, top: float, bottom: float) -> None:
     """Bright ripples on deep blue."""
     canvas.bands(top, bottom, (120, 172, 190), (58, 112, 150), 8)
@@ -113,6 +104,27 @@ def pine(pen: Pen, dice: Dice) -> None:
     pen.box(-0.1, 0, 0.1, 0.4, WOOD)
     for i, half in enumerate((0.75, 0.6, 0.42)):
         pen.polygon([(-half, 0.3 + i * 0.6), (half, 0.3 + i * 0.6), (0, 1.3 + i * 0.55)], shade(green, 0.1 * i))
+
+
+def studio(canvas: Canvas, dice: Dice) -> float:
+    """Paper rolled from wall to table, half of the time a printed mat on it; returns where a toy stands.
+
+    Which mat lies there has nothing to do with the toy: the saliency maps then say, as those of real photographs
+    do, that scenery is not the object.
+    """
+    paper = dice.pick(PAPERS)
+    edge = dice.between(58, 74)
+    canvas.bands(0, edge, shade(paper, 0.5), paper, 12)
+    canvas.bands(edge, UNITS, shade(paper, -0.07), shade(paper, -0.14), 8)
+    scenery = dice.pick((*GROUNDS, "clouds", "pines"))
+    if dice.chance(0.5):
+        if scenery in GROUNDS:
+            GROUNDS[scenery](canvas, dice, edge, UNITS)
+        elif scenery == "clouds":
+            clouds(canvas, dice, edge)
+        else:
+            pines(canvas, dice, edge + 1)
+    return dice.between(edge + 3, min(edge + 16, 88))
 
 
 def crate(pen: Pen, dice: Dice) -> None:

@@ -1,0 +1,256 @@
+"""Pictures for reports: masks over photographs, galleries as in the paper's Figures 3 and 4, line charts.
+
+Charts are drawn on matplotlib's ``Figure`` directly: no window system, no state shared between calls.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from attnbn.inference.overlay import Picture, overlay
+
+__all__ = [
+    "Cell",
+    "Row",
+    "Series",
+    "class_colour",
+    "compact",
+    "gallery_png",
+    "line_chart",
+    "mask_picture",
+    "overlay",
+    "png",
+]
+
+INK = "#2b2f36"
+"""Text and axes of charts; a page replaces it by the colour of its own text."""
+
+COLOURS = ("#d1495b", "#2a7fba", "#3a9d5d", "#e08e1b", "#7d5ba6", "#17a2a2", "#c45ab3", "#d4b106")
+"""Of lines and, first, of classes: apart in hue and lightness, readable on white and on black."""
+
+_STYLE = {
+    "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
+    "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.linewidth": 0.8, "axes.grid": True, "grid.color": "#8a8f98", "grid.alpha": 0.25, "grid.linewidth": 0.7,
+    "legend.frameon": False, "svg.hashsalt": "attnbn", "svg.fonttype": "path",
+}  # fmt: skip
+
+
+class Series(NamedTuple):
+    """A line of a chart.
+
+    Attributes:
+        name: For the legend.
+        x: Places, rising.
+        y: Values; NaN leaves a gap.
+        mark: A point set off from the line, with its value written beside it.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    mark: tuple[float, float] | None = None
+
+
+class Cell(NamedTuple):
+    """A picture of a gallery and the small line under it."""
+
+    picture: Picture
+    caption: str = ""
+
+
+class Row(NamedTuple):
+    """A row of a gallery: one photograph in several views, and a title."""
+
+    title: str
+    cells: Sequence[Cell]
+
+
+def png(picture: Picture) -> bytes:
+    """A picture uint8 ``H×W×3`` as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def compact(picture: Picture, side: int = 480) -> bytes:
+    """A picture for a page, at most ``side`` pixels wide and high: PNG if it is small, else JPEG of high quality."""
+    image = Image.fromarray(picture)
+    if max(image.size) <= 160:
+        return png(picture)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90, subsampling=0, optimize=True)
+    return buffer.getvalue()
+
+
+def class_colour(index: int) -> tuple[int, int, int]:
+    """A class's colour in reports, RGB; the golden angle keeps neighbours apart beyond the first eight."""
+    if index < len(COLOURS):
+        return (int(COLOURS[index][1:3], 16), int(COLOURS[index][3:5], 16), int(COLOURS[index][5:7], 16))
+    red, green, blue = colorsys.hsv_to_rgb((index * 0.61803399) % 1, 0.55 + 0.15 * (index % 3), 0.85)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def mask_picture(image: Tensor, mask: Tensor, strength: float = 0.62) -> Picture:
+    """A mask over its photograph: classes in colour with a light outline, the background grey and dim, void white.
+
+    Args:
+        image: uint8 ``3×H×W``, RGB.
+        mask: Integer ``H×W``: 0 = background, i + 1 = class i, 255 = void.
+        strength: How much of a class's pixels is its colour, in [0, 1].
+
+    Returns:
+        uint8 ``H×W×3``.
+
+    Raises:
+        ValueError: The two are not of one size.
+    """
+    if image.shape[-2:] != mask.shape:
+        raise ValueError(f"expected a mask of {[*image.shape[-2:]]} like its photograph, got {[*mask.shape]}")
+    photograph = np.asarray(image.cpu(), dtype=np.float32).transpose(1, 2, 0)
+    ids = np.asarray(mask.cpu()).astype(np.int64)
+    grey = np.repeat((photograph @ np.array([0.299, 0.587, 0.114], dtype=np.float32))[..., None], 3, axis=2)
+    table = np.zeros((256, 3), dtype=np.float32)
+    table[1:255] = [class_colour(i) for i in range(254)]
+    table[255] = 255
+    inside = (ids > 0)[..., None]
+    result = np.where(inside, (1 - strength) * grey + strength * table[ids], 0.55 * grey)
+    result[_outline(ids)] = 250
+    return result.round().clip(0, 255).astype(np.uint8)
+
+
+def gallery_png(headings: Sequence[str], rows: Sequence[Row], width: int = 200) -> bytes:
+    """A gallery as one picture on white: a heading per column, a title per row, a small line under each picture.
+
+    Args:
+        headings: One per column.
+        rows: Each with as many cells.
+        width: Of a column, in pixels; pictures keep their proportions and fit a square of it.
+
+    Raises:
+        ValueError: A row has another number of cells.
+    """
+    _check_rows(headings, rows)
+    gap, title, line, head = 10, 24, 22, 34
+    large, small = _font(14, bold=True), _font(12)
+    scaled = [[_fitted(cell.picture, width) for cell in row.cells] for row in rows]
+    heights = [max(picture.height for picture in row) for row in scaled]
+    total = head + sum(title + height + line + gap for height in heights)
+    canvas = Image.new("RGB", (gap + len(headings) * (width + gap), total), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, text in enumerate(headings):
+        draw.text((gap + column * (width + gap) + width / 2, head / 2), text, INK, large, anchor="mm")
+    top = head
+    for row, pictures, height in zip(rows, scaled, heights, strict=True):
+        draw.text((gap, top + title / 2), row.title, "#6a707a", small, anchor="lm")
+        for column, (cell, picture) in enumerate(zip(row.cells, pictures, strict=True)):
+            left = gap + column * (width + gap)
+            canvas.paste(picture, (left + (width - picture.width) // 2, top + title))
+            middle = (left + width / 2, top + title + picture.height + line / 2)
+            draw.text(middle, cell.caption, INK, small, anchor="mm")
+        top += title + height + line + gap
+    return png(np.asarray(canvas))
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    percent: bool = False,
+    log: bool = False,
+    size: tuple[float, float] = (6.4, 3.6),
+    file_format: Literal["svg", "png"] = "svg",
+) -> bytes:
+    """Lines in one frame, on a transparent ground.
+
+    Args:
+        series: The lines; names differ.
+        x_label: Under the frame.
+        y_label: Beside it.
+        percent: Values are fractions, written per cent, and the axis starts at 0.
+        log: Logarithmic axis of values; those not above zero are left out.
+        size: Width and height in inches.
+        file_format: ``svg`` or ``png`` (160 dots an inch).
+
+    Returns:
+        The bytes of the file, the same for the same input.
+    """
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        for index, one in enumerate(series):
+            colour = COLOURS[index % len(COLOURS)]
+            style = ("-", "--", ":", "-.")[index // len(COLOURS) % 4]
+            values = np.asarray(one.y, dtype=float)
+            shown = np.where(values > 0, values, np.nan) if log else values
+            axes.plot(
+                one.x, shown, color=colour, linestyle=style, linewidth=2, label=_plain(one.name), solid_capstyle="round"
+            )
+            if one.mark is not None:
+                axes.plot(*one.mark, "o", color=colour, markersize=7, markeredgecolor="white", markeredgewidth=1.4)
+                text = f"{one.mark[1]:.1%}".replace("%", " %") if percent else f"{one.mark[1]:.3g}"
+                axes.annotate(
+                    text, one.mark, (0, 8), textcoords="offset points", ha="center", color=colour, weight="bold"
+                )
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.margins(x=0.02, y=0.14)
+        if log:
+            axes.set_yscale("log")
+        if percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+            axes.set_ylim(bottom=0)
+        if len(series) > 1:
+            axes.legend(loc="best", handlelength=1.6)
+        buffer = io.BytesIO()
+        metadata = {"Date": None} if file_format == "svg" else None
+        figure.savefig(buffer, format=file_format, dpi=160, transparent=True, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _outline(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Pixels of a class that touch another value: one pixel wide, on the class's side; void has none."""
+    edge = np.zeros(ids.shape, dtype=bool)
+    edge[1:] |= ids[1:] != ids[:-1]
+    edge[:-1] |= ids[:-1] != ids[1:]
+    edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+    edge[:, :-1] |= ids[:, :-1] != ids[:, 1:]
+    return edge & (ids > 0) & (ids < 255)
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib shows as it is: a dollar sign would begin a formula."""
+    return text.replace("$", r"\$")
+
+
+def _fitted(picture: Picture, side: int) -> Image.Image:
+    """The picture scaled to fit a square, larger or smaller."""
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+
+
+def _check_rows(headings: Sequence[str], rows: Sequence[Row]) -> None:
+    for row in rows:
+        if len(row.cells) != len(headings):
+            raise ValueError(f"expected {len(headings)} pictures in each row, got {len(row.cells)}: {row.title}")
+
+
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", name), size)

@@ -1,0 +1,154 @@
+"""Eq. 3 to 6 against plain loops in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from attnbn.losses import Mean, adversarial_loss, attention_loss, classification_loss, domain_loss, normalize_by_max
+from attnbn.models.discriminator import Discriminator, Frozen, UpsampledConv
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize("normalize", ["max", "none"])
+def test_attention_loss_is_eq_3(normalize: str) -> None:
+    attention, saliency = torch.rand(3, 4, 5).double() * 3, torch.rand(3, 1, 8, 15).double()
+    attention[1] = 0  # an all-zero map stays zero
+    total = 0.0
+    for p in range(3):
+        m = attention[p].numpy()
+        peak = m.max() if normalize == "max" and m.max() > 0 else 1.0
+        for y in range(4):
+            for x in range(5):
+                a = saliency[p, 0, 2 * y : 2 * y + 2, 3 * x : 3 * x + 3].numpy().mean()  # area averaging
+                total += (m[y, x] / peak - a) ** 2 / 20 / 3
+    assert float(attention_loss(attention, saliency, normalize=normalize)) == pytest.approx(total, rel=1e-12)
+    assert float(attention_loss(attention, saliency[:, 0], normalize=normalize)) == pytest.approx(total, rel=1e-12)
+
+
+def test_gradient_flows_through_the_maximum() -> None:
+    attention = torch.rand(2, 3, 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda m: attention_loss(m, torch.full((2, 3, 3), 0.3).double()), attention)
+    scaled = torch.autograd.grad((normalize_by_max(attention) ** 2).sum(), attention)[0]
+    assert float((scaled * attention).sum()) == pytest.approx(0, abs=1e-12)  # the loss does not see a map's scale
+
+
+def test_attention_loss_of_no_maps_is_zero_with_a_graph() -> None:
+    empty = torch.zeros(0, 4, 4, requires_grad=True)
+    loss = attention_loss(empty, torch.zeros(0, 1, 8, 8))
+    loss.backward()
+    assert float(loss) == 0
+
+
+@pytest.mark.parametrize("over", ["mean", "sum"])
+def test_classification_loss_is_eq_4(over: str) -> None:
+    scores = torch.randn(4, 3).double() * 3
+    labels = torch.tensor([[0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1]]).double()
+    each = []
+    for b in range(4):
+        terms = []
+        for j in range(3):
+            p, label = sigmoid(float(scores[b, j])), float(labels[b, j])
+            terms.append(-(label * math.log(p) + (1 - label) * math.log(1 - p)))
+        each.append(sum(terms) / (3 if over == "mean" else 1))
+    loss = float(classification_loss(scores, labels, over_classes=over))
+    assert loss == pytest.approx(np.mean(each), rel=1e-12)
+    if over == "mean":
+        assert loss == pytest.approx(float(nn.functional.multilabel_soft_margin_loss(scores, labels)), rel=1e-12)
+
+
+def test_difficult_labels_are_ignored() -> None:
+    scores = torch.randn(2, 3).double().requires_grad_()
+    labels = torch.tensor([[0, 1, math.nan], [1, math.nan, 0]]).double()
+    loss = classification_loss(scores, labels)
+    (gradient,) = torch.autograd.grad(loss, scores)
+    assert gradient[0, 2] == gradient[1, 1] == 0 and (gradient != 0).sum() == 4
+    known = scores[~labels.isnan()], labels[~labels.isnan()]
+    assert float(loss) == pytest.approx(float(nn.functional.binary_cross_entropy_with_logits(*known)), rel=1e-12)
+    assert float(classification_loss(scores, torch.full((2, 3), math.nan).double())) == 0
+
+
+def test_losses_are_finite_at_extreme_scores() -> None:
+    scores = torch.tensor([[1e4, -1e4]], requires_grad=True)
+    classification_loss(scores, torch.tensor([[0.0, 1.0]])).backward()
+    assert scores.grad.isfinite().all()
+    extreme = adversarial_loss(lambda x: -1e4 * x, torch.ones(1, 1, 2, 2))
+    assert float(extreme) == pytest.approx(1e4)
+
+
+def test_domain_and_adversarial_loss_are_eq_5_and_6() -> None:
+    discriminator = Discriminator(3, (4, 4), width=4).double()
+    source, target = torch.rand(2, 3, 4, 4).double(), torch.rand(2, 3, 4, 4).double()
+    on_source = [sigmoid(float(x)) for x in discriminator(source).flatten()]
+    on_target = [sigmoid(float(x)) for x in discriminator(target).flatten()]
+    expected = -np.mean(np.log(on_source)) - np.mean(np.log(1 - np.array(on_target)))
+    assert float(domain_loss(discriminator, source, target)) == pytest.approx(expected, rel=1e-12)
+    assert float(adversarial_loss(discriminator, target)) == pytest.approx(-np.mean(np.log(on_target)), rel=1e-12)
+
+
+def test_each_loss_reaches_its_own_network_only() -> None:
+    discriminator = Discriminator(3, (4, 4), width=4)
+    source, target = torch.rand(2, 3, 4, 4, requires_grad=True), torch.rand(2, 3, 4, 4, requires_grad=True)
+    domain_loss(discriminator, source, target).backward()
+    assert source.grad is None and target.grad is None
+    assert all(p.grad is not None for p in discriminator.parameters())
+    discriminator.zero_grad(set_to_none=True)
+    adversarial_loss(Frozen(discriminator), target).backward()
+    assert target.grad.abs().max() > 0
+    assert all(p.grad is None for p in discriminator.parameters())
+
+
+def test_parts_add_up_over_processes() -> None:
+    scores, labels = torch.randn(6, 3).double(), torch.randint(0, 2, (6, 3)).double()
+    labels[0, 1] = math.nan
+    whole = classification_loss(scores, labels)
+    parts = [classification_loss(scores[s], labels[s], reduction="parts") for s in (slice(0, 2), slice(2, 6))]
+    assert float(sum(p.total for p in parts) / sum(p.count for p in parts)) == pytest.approx(float(whole), rel=1e-12)
+    weighted: Mean = 2 * parts[0]
+    assert weighted.weight == 2 and float(weighted.value()) == pytest.approx(float(parts[0].value()))
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match="a saliency map for each attention map"):
+        attention_loss(torch.rand(2, 4, 4), torch.rand(3, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"expected labels of shape \(2, 3\)"):
+        classification_loss(torch.rand(2, 3), torch.rand(2, 4))
+    with pytest.raises(ValueError, match="as many target features"):
+        domain_loss(nn.Identity(), torch.rand(2, 1, 4, 4), torch.rand(3, 1, 4, 4))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 5])
+@pytest.mark.parametrize("size", [(7, 7), (4, 9)])
+def test_upsampled_convolution_equals_upsampling_then_convolution(factor: int, size: tuple[int, int]) -> None:
+    layer = UpsampledConv(3, 5, factor).double()
+    features = torch.rand(2, 3, *size).double().requires_grad_()
+    up = nn.functional.interpolate(features, scale_factor=factor, mode="bilinear", align_corners=False)
+    expected = nn.functional.conv2d(up, layer.weight, layer.bias, stride=2, padding=1)
+    torch.testing.assert_close(layer(features), expected)
+    inputs = [features, *layer.parameters()]
+    pull = torch.rand_like(expected)
+    for a, b in zip(
+        torch.autograd.grad(layer(features), inputs, pull), torch.autograd.grad(expected, inputs, pull), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("size", "layers"), [((14, 14), 5), ((7, 7), 5), ((6, 6), 4), ((1, 1), 2)])
+def test_small_features_get_fewer_layers(size: tuple[int, int], layers: int) -> None:
+    discriminator = Discriminator(4, size, width=2)
+    assert len(discriminator.layers) == layers
+    assert discriminator(torch.rand(1, 4, *size)).shape[1] == 1
+
+
+def test_the_paper_sizes() -> None:
+    discriminator = Discriminator(512, (14, 14))
+    assert [layer.out_channels for layer in discriminator.layers] == [64, 128, 256, 512, 1]
+    with pytest.raises(ValueError, match="at least 2×2"):
+        Discriminator(4, (1, 1), upsample=1)
