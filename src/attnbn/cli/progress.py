@@ -7,6 +7,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import TaskID
+
     from attnbn.training.loop import Progress
 
 PLAIN_SECONDS = 20.0
@@ -49,7 +53,7 @@ class TrainingDisplay:
         )
         self.bar = Bar(*columns, console=self.console, transient=True)
         self.title = title
-        self.task: int | None = None
+        self.task: TaskID | None = None
         self.live = self.console.is_terminal
         self.begun = self.shown = time.monotonic()
         self.first: int | None = None
@@ -69,6 +73,14 @@ class TrainingDisplay:
         """A line that stays."""
         self.console.print(line, markup=False, soft_wrap=True)
 
+    def titled(self, title: str) -> Callable[[Progress], None]:
+        """The display begun anew for another training; gives what to call after each of its steps."""
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+        self.title, self.task, self.first = title, None, None
+        self.shown = time.monotonic()
+        return self.step
+
     def step(self, progress: Progress) -> None:
         """Called after each step."""
         terms = "  ".join(f"{name} {value:.3f}" for name, value in progress.terms.items())
@@ -76,7 +88,7 @@ class TrainingDisplay:
             fields = {"terms": terms, "speed": progress.images_per_second}
             if self.task is None:
                 self.task = self.bar.add_task(self.title, total=progress.steps, **fields)
-            self.bar.update(self.bar.task_ids[0], completed=progress.step, **fields)
+            self.bar.update(self.task, completed=progress.step, **fields)
             return
         now = time.monotonic()
         if self.first is None:

@@ -92,6 +92,8 @@ def open_domains(config: RunConfig) -> Domains:
                 f"expected saliency maps for the source (loss.attention is {config.loss.attention:g}): give --data.saliency "
                 f"FOLDER with a map for each photograph of {data.source}"
             )
+        if isinstance(saliency := _saliency(data) if "attention" in terms else None, SaliencyFolder):
+            saliency.check(opened_source.names)
         opened_source = take_share(opened_source, data.source_fraction, config.seed)
     if opened_target is not None and "target_cl" in terms:
         check_presence(opened_target, "target")

@@ -161,8 +161,8 @@ def _task(config: RunConfig, domains: Domains, say: Say) -> Bridge:
     return Bridge(built.network, discriminator, built.fresh, config.loss, config.training)
 
 
-class _Augment:
-    """``(sample, seed) -> augmented sample``; a class so that loader processes can be sent it."""
+class Augment:
+    """``(sample, seed) -> augmented sample``; a class, so that loader processes can be sent it."""
 
     def __init__(self, transform: SampleTransform) -> None:
         self.transform = transform
@@ -181,7 +181,7 @@ def _loop(
     watch: Watch,
 ) -> Loop:
     data, training = config.data, config.training
-    augment = _Augment(train_transform(data.size, data.scale, data.flip))
+    augment = Augment(train_transform(data.size, data.scale, data.flip))
     streams = {
         name: Stream(name, dataset, augment, collate, seed=config.seed, batch_size=training.batch_size)
         for name, dataset in (("source", domains.source), ("target", domains.target))

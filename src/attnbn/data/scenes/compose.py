@@ -89,7 +89,7 @@ def target_scene(dice: Dice, size: int, difficulty: float) -> Scene:
         top, bottom = _place(dice, strips, TOYS[name].context, scenery)
         for _ in range(2 if name == "sheep" and dice.chance(0.5) else 1):
             standing.append((dice.between(top * 0.45 + bottom * 0.55, bottom - 1), index))
-    for _ in range(round(dice.between(1, 2 + 4 * difficulty))):
+    for _ in range(round(dice.between(1, 2 + 3 * difficulty))):
         standing.append((dice.between(horizon + 4, UNITS + 2), None))
     _stand(canvas, dice, standing, horizon)
     for _ in range(round(dice.between(0, 0.5 + 1.6 * difficulty))):
@@ -163,7 +163,7 @@ def _draw(canvas: Canvas, dice: Dice, index: int, x: float, y: float, scale: flo
 def _evening(picture: Pixels, dice: Dice, strength: float) -> Pixels:
     """Evening light, a darker rim and grain, in whole numbers; ``strength`` 0 leaves the studio's light."""
     gain, lift = dice.pick(LIGHTS)
-    amount = round(256 * strength)
+    amount = round(170 * strength)
     size = picture.shape[0]
     image = picture.astype(np.int32)
     lit = (image * np.array(gain, dtype=np.int32) >> 8) + np.array(lift, dtype=np.int32)
@@ -172,5 +172,5 @@ def _evening(picture: Pixels, dice: Dice, strength: float) -> Pixels:
     lit = lit * rim[..., None] >> 8
     image = image + ((lit - image) * amount >> 8)
     grain = dice.grain((size, size))
-    image = image + ((grain * amount * 14) >> 15)[..., None]
+    image = image + ((grain * amount * 18) >> 15)[..., None]
     return image.clip(0, 255).astype(np.uint8)

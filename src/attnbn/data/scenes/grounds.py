@@ -107,24 +107,26 @@ def pine(pen: Pen, dice: Dice) -> None:
 
 
 def studio(canvas: Canvas, dice: Dice) -> float:
-    """Paper rolled from wall to table, half of the time a printed mat on it; returns where a toy stands.
+    """A paper wall and a table, mostly with a painted backdrop and printed mats; returns where a toy stands.
 
-    Which mat lies there has nothing to do with the toy: the saliency maps then say, as those of real photographs
-    do, that scenery is not the object.
+    Which scenery is printed there has nothing to do with the toy: the saliency maps then say, as those of real
+    photographs do, that scenery is not the object.
     """
-    paper = dice.pick(PAPERS)
-    edge = dice.between(58, 74)
+    paper, edge = dice.pick(PAPERS), dice.between(54, 70)
     canvas.bands(0, edge, shade(paper, 0.5), paper, 12)
     canvas.bands(edge, UNITS, shade(paper, -0.07), shade(paper, -0.14), 8)
-    scenery = dice.pick((*GROUNDS, "clouds", "pines"))
-    if dice.chance(0.5):
-        if scenery in GROUNDS:
-            GROUNDS[scenery](canvas, dice, edge, UNITS)
-        elif scenery == "clouds":
-            clouds(canvas, dice, edge)
-        else:
-            pines(canvas, dice, edge + 1)
-    return dice.between(edge + 3, min(edge + 16, 88))
+    backdrop = dice.pick(("clouds", "pines", "paper", "paper"))
+    if backdrop == "clouds":
+        canvas.bands(0, edge, *dice.pick(SKIES))
+        clouds(canvas, dice, edge)
+    if dice.chance(0.75):
+        mats = dice.order(tuple(GROUNDS))[: dice.whole(1, 2)]
+        middle = edge + (UNITS - edge) * (dice.between(0.4, 0.6) if len(mats) == 2 else 1)
+        for mat, top, bottom in zip(mats, (edge, middle), (middle, UNITS), strict=False):
+            GROUNDS[mat](canvas, dice, top, bottom)
+    if backdrop == "pines":
+        pines(canvas, dice, edge + 1)
+    return dice.between(edge + 3, min(edge + 20, 90))
 
 
 def crate(pen: Pen, dice: Dice) -> None:

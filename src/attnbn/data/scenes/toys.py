@@ -57,7 +57,7 @@ def boat(pen: Pen, paint: Colour, trim: Colour) -> None:
 
 def car(pen: Pen, paint: Colour, trim: Colour) -> None:
     """A little car; tell-tale: the headlamp and the bumper."""
-    pen.disc(0.08, 0.62, 0.62, paint, 0.56)
+    pen.polygon([(-0.56, 0.6), (-0.44, 0.9), (-0.22, 1.1), (0.08, 1.17), (0.38, 1.1), (0.6, 0.9), (0.72, 0.6)], paint)
     pen.polygon([(-1, 0.2), (1, 0.2), (0.97, 0.56), (0.7, 0.68), (-0.8, 0.66), (-0.98, 0.52)], paint)
     pen.polygon([(-0.36, 0.68), (-0.2, 0.98), (0.06, 1.06), (0.06, 0.68)], shade(trim, 0.55))
     pen.polygon([(0.16, 0.68), (0.16, 1.06), (0.38, 0.98), (0.54, 0.68)], shade(trim, 0.55))

@@ -1,0 +1,52 @@
+"""``attnbn demo``: the paper's claim in minutes, on scenes that the program draws."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from attnbn.cli.options import count, parser, positive
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, demonstrate, print."""
+    options = parser("demo", "Train Grad-CAM and AttnBN on scenes drawn by the program, and write a report.")
+    options.add_argument("--output", default="attnbn-demo", metavar="DIR", help="default attnbn-demo")
+    options.add_argument("--seeds", type=count, nargs="+", default=[0], help="one training of each row per seed (default 0)")
+    options.add_argument("--steps", type=positive, help="training steps of each row, instead of the recipes'")
+    options.add_argument("--no-ceiling", action="store_true", help="leave out the model trained on masks")
+    options.add_argument("--overwrite", action="store_true", help="start anew even if the folder holds runs")
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    options.add_argument("--workers", type=count, default=0, help="loader processes per stream (default 0)")
+    given = options.parse_args(arguments)
+
+    from dataclasses import replace
+
+    from attnbn.cli import train
+    from attnbn.cli.progress import TrainingDisplay, duration, per_cent
+    from attnbn.experiments.demo import ROWS, Display, demo
+
+    began = time.monotonic()
+    configs = {}
+    for recipe in ROWS:
+        config = train.parse(["--config", recipe, "--device", given.device, "--workers", str(given.workers)]).config
+        if given.steps:
+            config = replace(config, training=replace(config.training, steps=given.steps))
+        configs[recipe] = config
+    with TrainingDisplay(sys.stderr) as display:
+        results = demo(
+            configs,
+            given.output,
+            seeds=given.seeds,
+            ceiling=not given.no_ceiling,
+            overwrite=given.overwrite,
+            display=Display(display.say, display.titled),
+        )
+    print(f"{'row':<16}  {'seed':>4}  {'mIoU':>7}  {'mean AP':>7}  threshold")
+    for row in results["rows"]:
+        name, miou, mean_ap = row["recipe"].removeprefix("demo-"), per_cent(row["miou"]), per_cent(row["mean_ap"])
+        print(f"{name:<16}  {row['seed']:>4}  {miou:>7}  {mean_ap:>7}  {row['threshold']:.2f}")
+    if results["ceiling"]:
+        print(f"{'trained on masks':<16}  {'':>4}  {per_cent(results['ceiling']['miou']):>7}")
+    print(f"\n{duration(time.monotonic() - began)} in all; look at {given.output}/report.html")
