@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_network
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -13,6 +12,7 @@ from attnbn.attention import attention_from_scores, class_attention, scores_and_
 from attnbn.losses import attention_loss, classification_loss
 from attnbn.models.heads import PooledHead
 from attnbn.models.network import AttnBN, TappedClassifier
+from conftest import tiny_network
 
 
 def odd_head(classes: int = 4, channels: int = 5) -> nn.Module:
@@ -62,7 +62,9 @@ def test_equals_the_definition(kind: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 4)])
-@pytest.mark.parametrize("pool", [nn.MaxPool2d(2, 2), nn.AvgPool2d(2, 2), nn.AdaptiveAvgPool2d(3), nn.AdaptiveMaxPool2d(2)])
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(2, 2), nn.AvgPool2d(2, 2), nn.AdaptiveAvgPool2d(3), nn.AdaptiveMaxPool2d(2)]
+)
 def test_closed_form_equals_autograd_in_value_and_second_order(size: tuple[int, int], pool: nn.Module) -> None:
     features = torch.rand(3, 5, *size, dtype=torch.float64, requires_grad=True)
     positions = pool(features).shape[-2] * pool(features).shape[-1]
@@ -196,7 +198,9 @@ def test_tapping_before_an_operation_in_place() -> None:
     with torch.no_grad():
         frozen = net(images, wanted).attention
     torch.testing.assert_close(frozen, net(images, wanted).attention.detach())
-    torch.testing.assert_close(frozen, AttnBN(nn.Sequential(convolution, nn.ReLU()), rest)(images, wanted).attention.detach())
+    torch.testing.assert_close(
+        frozen, AttnBN(nn.Sequential(convolution, nn.ReLU()), rest)(images, wanted).attention.detach()
+    )
 
 
 def test_half_precision_features_give_float32_maps() -> None:
@@ -206,7 +210,9 @@ def test_half_precision_features_give_float32_maps() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = net(images, wanted)
     assert output.scores.dtype == output.attention.dtype == torch.float32
-    torch.testing.assert_close(output.attention, exact.attention, atol=0.02 * float(exact.attention.detach().max()), rtol=0.05)
+    torch.testing.assert_close(
+        output.attention, exact.attention, atol=0.02 * float(exact.attention.detach().max()), rtol=0.05
+    )
 
 
 def test_sigmoid_in_place_of_the_relu() -> None:

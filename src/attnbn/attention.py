@@ -108,7 +108,9 @@ def scores_and_attention(
             with torch.enable_grad():
                 scores = head.rest(hidden)
             pairs = _pairs(wanted, scores, features.shape[0])
-            weights = pooled_weights(head.summed_weight(), hidden, scores, pairs, features.shape[-2] * features.shape[-1], train)
+            weights = pooled_weights(
+                head.summed_weight(), hidden, scores, pairs, features.shape[-2] * features.shape[-1], train
+            )
         else:
             features = _leaf(features, train)
             with torch.enable_grad():

@@ -65,6 +65,8 @@ class ModelConfig:
         layer: Name of the layer whose output is F, for backbones that have no built-in split.
         weights: A torchvision weights name (``IMAGENET1K_V1``), a ``.safetensors`` or ``.pth`` file, or None (random).
         head: ``keep`` the pretrained hidden layers of the head and renew only the last; ``new`` renews all of it.
+        freeze: How many of the trunk's first layers (as its children are numbered) keep their pretrained weights. Generic low
+            layers gain little from training and cost the most of it; 0 trains all.
         upsample: Bilinear up-sampling of F before the discriminator (the paper's 5).
         discriminator_width: Channels of the discriminator's first layer; doubled by each further one.
     """
@@ -73,6 +75,7 @@ class ModelConfig:
     layer: str | None = None
     weights: str | None = None
     head: Literal["keep", "new"] = "keep"
+    freeze: int = 0
     upsample: int = 5
     discriminator_width: int = 64
 
@@ -194,7 +197,9 @@ def config_from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:
     hints = get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise InputError(f"unknown setting {unknown[0]!r}, expected one of {', '.join(hints)}: written by another version?")
+        raise InputError(
+            f"unknown setting {unknown[0]!r}, expected one of {', '.join(hints)}: written by another version?"
+        )
     built: dict[str, Any] = {}
     for name, value in values.items():
         hint = hints[name]
@@ -235,4 +240,5 @@ def check_config(config: RunConfig) -> None:
         for term in phase.terms or []:
             expect(term in LOSS_TERMS, "training.phases.terms", f"out of {', '.join(LOSS_TERMS)}", term)
         expect(phase.share > 0, "training.phases.share", "above 0", phase.share)
+    expect(config.model.freeze >= 0, "model.freeze", "of at least 0", config.model.freeze)
     expect(config.workers >= 0, "--workers", "of at least 0", config.workers)

@@ -92,7 +92,7 @@ def attention_loss(
         )
     if len(attention) == 0:
         return _reduced(attention.sum(), 0, reduction)
-    prior = F.adaptive_avg_pool2d(saliency.to(attention.dtype), attention.shape[-2:]).squeeze(1)
+    prior = F.adaptive_avg_pool2d(saliency.to(attention.dtype), (attention.shape[-2], attention.shape[-1])).squeeze(1)
     maps = normalize_by_max(attention) if normalize == "max" else attention
     return _reduced((maps - prior).square().mean((-2, -1)).sum(), len(attention), reduction)
 

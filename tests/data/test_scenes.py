@@ -44,7 +44,9 @@ def test_another_process_draws_the_same_pictures() -> None:
         for i in (3, 0, 2):
             sample = data[i]
             assert sample.mask is not None and sample.labels is not None
-            here.update(sample.image.numpy().tobytes() + sample.mask.numpy().tobytes() + sample.labels.numpy().tobytes())
+            here.update(
+                sample.image.numpy().tobytes() + sample.mask.numpy().tobytes() + sample.labels.numpy().tobytes()
+            )
     assert there == here.hexdigest() + "\n"
 
 
@@ -106,7 +108,9 @@ def test_class_subset_renumbers_and_clears_the_rest() -> None:
     assert str(60 - len(part)) in part.notes[0]
     for i, name in enumerate(part.names):
         sample, full = part[i], whole[whole.names.index(name)]
-        assert sample.mask is not None and full.mask is not None and sample.labels is not None and full.labels is not None
+        assert (
+            sample.mask is not None and full.mask is not None and sample.labels is not None and full.labels is not None
+        )
         assert torch.equal(sample.image, full.image)
         assert torch.equal(sample.mask == 1, full.mask == NAMES.index("train") + 1)
         assert torch.equal(sample.mask == 2, full.mask == NAMES.index("boat") + 1)
@@ -171,7 +175,11 @@ def test_dice_are_fair_and_repeatable() -> None:
     ("spec", "keywords", "message"),
     [
         ("garden", {}, "expected scenes:source or scenes:target, got scenes:garden"),
-        ("target?count=0", {}, "expected a whole number from 1 to 10000000 for count, got '0': scenes:target[?]count=0"),
+        (
+            "target?count=0",
+            {},
+            "expected a whole number from 1 to 10000000 for count, got '0': scenes:target[?]count=0",
+        ),
         ("target?count=2.5", {}, "whole number .* for count, got '2.5'"),
         ("target?difficulty=1.5", {}, "a number from 0 to 1 for difficulty, got '1.5'"),
         ("target?difficulty=nan", {}, "a number from 0 to 1 for difficulty, got 'nan'"),

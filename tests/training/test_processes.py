@@ -23,7 +23,11 @@ def run(output: Path, devices: int) -> dict[str, torch.Tensor]:
     ]  # fmt: skip
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     done = subprocess.run(
-        [sys.executable, "-m", "attnbn", "train", *arguments], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "attnbn", "train", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return CheckpointFolder(output / "checkpoints").named("last").tensors

@@ -34,7 +34,8 @@ def test_the_same_on_every_machine() -> None:
 
 def test_batches_do_not_depend_on_workers_or_the_start() -> None:
     expected = [
-        [(item_of(3, "source", j, 7), augmentation_seed(3, "source", j)) for j in range(4 * k, 4 * k + 4)] for k in range(6)
+        [(item_of(3, "source", j, 7), augmentation_seed(3, "source", j)) for j in range(4 * k, 4 * k + 4)]
+        for k in range(6)
     ]
     assert list(stream().batches(0, 6)) == expected
     assert list(stream().batches(2, 6)) == expected[2:]

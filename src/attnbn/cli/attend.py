@@ -13,7 +13,9 @@ def main(arguments: Sequence[str]) -> None:
     options = parser("attend", "Write overlays, attention maps and, with --masks, masks for photographs.")
     add_run(options)
     options.add_argument("photographs", nargs="+", metavar="PHOTO_OR_FOLDER")
-    options.add_argument("--output", required=True, metavar="DIR", help="where to write; work that was stopped goes on there")
+    options.add_argument(
+        "--output", required=True, metavar="DIR", help="where to write; work that was stopped goes on there"
+    )
     options.add_argument("--masks", action="store_true", help="write palette PNG masks too")
     options.add_argument("--threshold", type=share, help="of the masks, instead of the one the run has stored")
     options.add_argument("--overwrite", action="store_true", help="take over a folder that another run made")

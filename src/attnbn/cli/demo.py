@@ -13,7 +13,9 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, demonstrate, print."""
     options = parser("demo", "Train Grad-CAM and AttnBN on scenes drawn by the program, and write a report.")
     options.add_argument("--output", default="attnbn-demo", metavar="DIR", help="default attnbn-demo")
-    options.add_argument("--seeds", type=count, nargs="+", default=[0], help="one training of each row per seed (default 0)")
+    options.add_argument(
+        "--seeds", type=count, nargs="+", default=[0], help="one training of each row per seed (default 0)"
+    )
     options.add_argument("--steps", type=positive, help="training steps of each row, instead of the recipes'")
     options.add_argument("--no-ceiling", action="store_true", help="leave out the model trained on masks")
     options.add_argument("--overwrite", action="store_true", help="start anew even if the folder holds runs")

@@ -24,11 +24,17 @@ def parser(command: str, description: str) -> Parser:
 def add_run(to: Parser) -> None:
     """The finished run that a command uses, and where to compute."""
     to.add_argument("run", metavar="RUN", help="folder of a finished run")
-    to.add_argument("--checkpoint", choices=("last", "best"), default="last", help="which of its weights (default last)")
+    to.add_argument(
+        "--checkpoint", choices=("last", "best"), default="last", help="which of its weights (default last)"
+    )
     to.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    to.add_argument("--workers", type=count, default=0, help="processes that read photographs (default 0: none but this)")
+    to.add_argument(
+        "--workers", type=count, default=0, help="processes that read photographs (default 0: none but this)"
+    )
     to.add_argument("--batch-size", type=positive, default=16, help="photographs a forward pass (default 16)")
-    to.add_argument("--skip-broken", action="store_true", help="leave out photographs that cannot be read, and name them")
+    to.add_argument(
+        "--skip-broken", action="store_true", help="leave out photographs that cannot be read, and name them"
+    )
 
 
 def count(text: str) -> int:
@@ -60,4 +66,8 @@ def name_broken(broken: Sequence[str], shown: int = 10) -> list[str]:
     if not broken:
         return []
     more = [f"  ... and {len(broken) - shown} more"] if len(broken) > shown else []
-    return [f"left out {len(broken)} photographs that cannot be read:", *(f"  {line}" for line in broken[:shown]), *more]
+    return [
+        f"left out {len(broken)} photographs that cannot be read:",
+        *(f"  {line}" for line in broken[:shown]),
+        *more,
+    ]

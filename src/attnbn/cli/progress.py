@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class TrainingDisplay:
         """Called after each step."""
         terms = "  ".join(f"{name} {value:.3f}" for name, value in progress.terms.items())
         if self.live:
-            fields = {"terms": terms, "speed": progress.images_per_second}
+            fields: dict[str, Any] = {"terms": terms, "speed": progress.images_per_second}
             if self.task is None:
                 self.task = self.bar.add_task(self.title, total=progress.steps, **fields)
             self.bar.update(self.task, completed=progress.step, **fields)

@@ -46,7 +46,9 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="a recipe's name or a YAML file")
-    parser.add_argument("--resume", type=str | None, default=None, metavar="RUN", help="continue the run in this folder")
+    parser.add_argument(
+        "--resume", type=str | None, default=None, metavar="RUN", help="continue the run in this folder"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --output holds")
     parser.add_class_arguments(RunConfig, None)
     argv = _recipe_first(list(arguments))

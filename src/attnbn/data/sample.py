@@ -23,7 +23,8 @@ class Saliency(tv_tensors.TVTensor):
             tensor = tensor[None]
         if tensor.ndim != 3 or tensor.shape[0] != 1:
             raise ValueError(f"expected a saliency map of shape 1×H×W or H×W, got {tuple(tensor.shape)}")
-        return tensor.as_subclass(cls)
+        saliency: Saliency = tensor.as_subclass(cls)
+        return saliency
 
 
 @dataclass(frozen=True)

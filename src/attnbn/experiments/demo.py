@@ -76,7 +76,9 @@ def demo(
             assert config.data.target is not None
             scored = evaluate_run(run, config.data.target, SPLIT, device=config.device)
             figures[recipe, seed] = scored
-            row = {"recipe": recipe, "seed": seed} | {key: scored[key] for key in ("miou", "threshold", "mean_ap")}
+            row: dict[str, Any] = {"recipe": recipe, "seed": seed} | {
+                key: scored[key] for key in ("miou", "threshold", "mean_ap")
+            }
             rows.append(row | {"seconds": done["seconds"]})
             display.say(f"{ROWS[recipe]}: mIoU {100 * row['miou']:.1f} %, mean AP {100 * row['mean_ap']:.1f} %")
     top = None

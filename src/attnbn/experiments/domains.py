@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from attnbn.config import LOSS_TERMS, DataConfig, RunConfig
+from attnbn.data.broken import without_broken
 from attnbn.data.classes import check_presence, match_classes, parse_classes
 from attnbn.data.dataset import ImageDataset, take_share
 from attnbn.data.open import open_dataset
@@ -58,7 +59,9 @@ def open_domains(config: RunConfig) -> Domains:
     wants_target = bool(terms & {"target_cl", "adversarial"})
     for wanted, spec, key in ((wants_source, data.source, "source"), (wants_target, data.target, "target")):
         if wanted and spec is None:
-            raise InputError(f"expected data.{key} for the terms {', '.join(sorted(terms))}: give --data.{key} KIND:PATH")
+            raise InputError(
+                f"expected data.{key} for the terms {', '.join(sorted(terms))}: give --data.{key} KIND:PATH"
+            )
 
     source_labels = bool(terms & {"source_cl", "attention"})
 
@@ -95,6 +98,9 @@ def open_domains(config: RunConfig) -> Domains:
         if isinstance(saliency := _saliency(data) if "attention" in terms else None, SaliencyFolder):
             saliency.check(opened_source.names)
         opened_source = take_share(opened_source, data.source_fraction, config.seed)
+    if data.skip_broken:
+        opened_source = None if opened_source is None else without_broken(opened_source)
+        opened_target = None if opened_target is None else without_broken(opened_target)
     if opened_target is not None and "target_cl" in terms:
         check_presence(opened_target, "target")
     return Domains(classes, opened_source, opened_target, _selection(data, classes))
@@ -117,7 +123,9 @@ def _classes(data: DataConfig, source: Opener | None, target: Opener | None) -> 
     wanted = parse_classes(data.classes)
     if wanted is not None:
         return wanted
-    own = {role: opener(None).classes for role, opener in (("source", source), ("target", target)) if opener is not None}
+    own = {
+        role: opener(None).classes for role, opener in (("source", source), ("target", target)) if opener is not None
+    }
     if len(own) == 2:
         return match_classes(own["source"], own["target"])
     return next(iter(own.values()))
@@ -127,7 +135,9 @@ def _selection(data: DataConfig, classes: tuple[str, ...]) -> ImageDataset | Non
     if data.selection_split is None:
         return None
     if data.target is None:
-        raise InputError("expected data.target, whose split data.selection_split chooses the threshold: give --data.target")
+        raise InputError(
+            "expected data.target, whose split data.selection_split chooses the threshold: give --data.target"
+        )
     return open_dataset(
         data.target, split=data.selection_split, classes=classes, class_map=data.class_map, labels=True, masks=True
     )

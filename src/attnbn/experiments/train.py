@@ -70,9 +70,7 @@ def train(
         if first:
             say(f"the run is finished already: {folder.path}")
         return folder.results()
-    fabric = make_fabric(
-        device=config.device, precision=config.precision, devices=config.devices, nodes=config.nodes
-    )
+    fabric = make_fabric(device=config.device, precision=config.precision, devices=config.devices, nodes=config.nodes)
     domains = open_domains(config)
     stored = _stored(config, domains)
     if first:
@@ -145,7 +143,9 @@ def _plain(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions that a result may depend on."""
-    packages = {name: version(name) for name in ("attnbn", "torch", "torchvision", "lightning-fabric", "numpy", "pillow")}
+    packages = {
+        name: version(name) for name in ("attnbn", "torch", "torchvision", "lightning-fabric", "numpy", "pillow")
+    }
     return {"python": platform.python_version(), **packages}
 
 

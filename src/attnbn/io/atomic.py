@@ -29,7 +29,9 @@ def explained(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise RunError(f"no space left to write, free some and start again with --resume: {path}") from error
-        raise RunError(f"could not write ({error.strerror or error}), check the folder's permissions: {path}") from error
+        raise RunError(
+            f"could not write ({error.strerror or error}), check the folder's permissions: {path}"
+        ) from error
 
 
 @contextmanager

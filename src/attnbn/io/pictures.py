@@ -117,7 +117,7 @@ def open_picture(path: str | Path, what: str = "photograph") -> Image.Image:
         ) from None
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - decoders raise whatever they like on damaged files: SyntaxError, struct.error, ...
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"expected a {what}, got a damaged or cut-off file ({reason}); fetch it again or take it out: {path}"
@@ -128,7 +128,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     """Undo the EXIF orientation; unreadable EXIF data counts as none, as in image viewers."""
     try:
         orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 - malformed metadata around a sound picture
+    except Exception:
         orientation = 1
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     if turn is None:

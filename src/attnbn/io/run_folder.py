@@ -67,7 +67,9 @@ class RunFolder:
         self._acquire()  # refuses a running one, with or without --overwrite
         if not overwrite:
             state = "a finished run" if self.finished else "an unfinished run (continue it with --resume)"
-            raise InputError(f"the folder already holds {state}; choose another --output or add --overwrite: {self.path}")
+            raise InputError(
+                f"the folder already holds {state}; choose another --output or add --overwrite: {self.path}"
+            )
         with explained(self.path):
             for name in (CONFIG, METRICS, RESULTS, "report.html"):
                 (self.path / name).unlink(missing_ok=True)
@@ -92,7 +94,9 @@ class RunFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.close()
-            raise InputError(f"another process is writing to this run; wait for it or stop it first: {self.path}") from error
+            raise InputError(
+                f"another process is writing to this run; wait for it or stop it first: {self.path}"
+            ) from error
         self._lock = lock
 
     def release(self) -> None:

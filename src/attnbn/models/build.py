@@ -41,7 +41,12 @@ def build_network(config: ModelConfig, num_classes: int, activation: Activation 
     if config.backbone not in BACKBONES or config.layer is not None:
         return _tapped(config, num_classes, activation)
     backbone = build_backbone(config.backbone)
-    network = AttnBN(backbone.trunk, backbone.head, activation)
+    layers = len(list(backbone.trunk.children()))
+    if config.freeze >= layers:
+        raise InputError(
+            f"expected model.freeze below the {layers} layers of {config.backbone}'s trunk, got {config.freeze}"
+        )
+    network = AttnBN(backbone.trunk, backbone.head, activation, config.freeze)
     state = None if config.weights is None else read_state_dict(config.weights, config.backbone)
     # Weights for these very classes (our own checkpoints) bring the last layer too; ImageNet's gets a fresh one.
     last = _last_rows(state, network)
@@ -66,6 +71,8 @@ def _tapped(config: ModelConfig, num_classes: int, activation: Activation) -> Bu
             f"expected model.backbone to be one of {', '.join(BACKBONES)}, or a torchvision classifier together with "
             f"model.layer (the layer whose output is F), got {config.backbone!r}"
         )
+    if config.freeze:
+        raise InputError("model.freeze needs a backbone with a built-in split; leave it out with model.layer")
     classifier = torchvision.models.get_model(config.backbone)
     report = None
     if config.weights is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,23 +69,24 @@ class Discriminator(nn.Module):
     def __init__(self, channels: int, size: tuple[int, int], upsample: int = 5, width: int = 64) -> None:
         super().__init__()
         smallest = min(size) * upsample
-        layers = min(LAYERS, smallest.bit_length() - 1)  # each halves the map, rounding down; the last leaves at least 1
+        layers = min(
+            LAYERS, smallest.bit_length() - 1
+        )  # each halves the map, rounding down; the last leaves at least 1
         if upsample < 1 or layers < 1:
-            raise ValueError(f"expected features of at least 2×2 after up-sampling, got {size[0]}×{size[1]} at ×{upsample}")
+            raise ValueError(
+                f"expected features of at least 2×2 after up-sampling, got {size[0]}×{size[1]} at ×{upsample}"
+            )
         widths = [width * 2**i for i in range(layers - 1)] + [1]
         self.layers = nn.ModuleList([UpsampledConv(channels, widths[0], upsample)])
-        self.layers.extend(
-            nn.Conv2d(before, after, KERNEL, STRIDE, PADDING)
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.layers.extend(nn.Conv2d(before, after, KERNEL, STRIDE, PADDING) for before, after in pairwise(widths))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits ``B×1×u×v`` of features ``B×C×h×w``; positive means source."""
         with torch.autocast(features.device.type, enabled=False):
-            x = features.to(self.layers[0].weight.dtype)
-            for layer in self.layers[:-1]:
-                x = F.leaky_relu(layer(x), SLOPE)
-            return self.layers[-1](x)
+            x = features.to(next(self.parameters()).dtype)
+            for index, layer in enumerate(self.layers):
+                x = layer(x) if index == 0 else layer(F.leaky_relu(x, SLOPE))
+            return x
 
 
 class Frozen:

@@ -37,7 +37,8 @@ class PooledHead(nn.Module):
 
     def hidden(self, features: Tensor) -> Tensor:
         """Output of the first linear layer, ``B×K``."""
-        return self.first(self.pool(self.dropout(features)).flatten(1))
+        hidden: Tensor = self.first(self.pool(self.dropout(features)).flatten(1))
+        return hidden
 
     def rest(self, hidden: Tensor) -> Tensor:
         """Scores of the first layer's output; ``hidden`` itself where nothing follows."""

@@ -34,13 +34,27 @@ class AttnBN(nn.Module):
         trunk: From images ``B×3×S×S`` to F.
         head: From F to logits.
         activation: ``relu`` (Eq. 2) or ``sigmoid`` in its place.
+        freeze: The trunk's first so many children are not trained; their batch statistics stay too.
     """
 
-    def __init__(self, trunk: nn.Module, head: nn.Module, activation: Activation = "relu") -> None:
+    def __init__(self, trunk: nn.Module, head: nn.Module, activation: Activation = "relu", freeze: int = 0) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = head
         self.activation: Activation = activation
+        self.freeze = freeze
+        for layer in self._frozen():
+            layer.requires_grad_(False)
+
+    def _frozen(self) -> list[nn.Module]:
+        return list(self.trunk.children())[: self.freeze]
+
+    def train(self, mode: bool = True) -> AttnBN:
+        """Training mode, for all but the frozen layers."""
+        super().train(mode)
+        for layer in self._frozen():
+            layer.eval()
+        return self
 
     def forward(self, images: Tensor, attend: Wanted | None = None) -> Output:
         """Features, scores and, for the pairs that ``attend`` names, attention.
@@ -80,7 +94,9 @@ class TappedClassifier(nn.Module):
         names = [name for name, _ in classifier.named_modules() if name]
         if layer not in names:
             top = ", ".join(name for name, _ in classifier.named_children())
-            raise ValueError(f"expected the name of a layer of {type(classifier).__name__} (such as {top}), got {layer!r}")
+            raise ValueError(
+                f"expected the name of a layer of {type(classifier).__name__} (such as {top}), got {layer!r}"
+            )
         self.classifier = classifier
         self.layer = layer
         self.activation: Activation = activation
@@ -89,7 +105,8 @@ class TappedClassifier(nn.Module):
         """As :meth:`AttnBN.forward`."""
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False), torch.no_grad():
-                return self(images.clone(), attend)  # inference tensors can be part of no graph
+                output: Output = self(images.clone(), attend)
+                return output  # inference tensors can be part of no graph
         train = torch.is_grad_enabled()
         tapped: list[Tensor] = []
 

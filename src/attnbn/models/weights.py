@@ -87,7 +87,9 @@ def _from_torchvision(name: str, backbone: str) -> dict[str, Tensor]:
         ) from error
     known = list(enum.__members__)
     if name not in known:
-        raise InputError(f"expected model.weights to be a file or one of {', '.join(known)} for {backbone}, got {name!r}")
+        raise InputError(
+            f"expected model.weights to be a file or one of {', '.join(known)} for {backbone}, got {name!r}"
+        )
     try:
         state: dict[str, Tensor] = enum[name].get_state_dict(progress=False, check_hash=True)
     except OSError as error:
@@ -108,7 +110,9 @@ def _plain_state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in loaded.items()}
 
 
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str, rename: Mapping[str, str]) -> WeightsReport:
+def load_weights(
+    module: nn.Module, state: Mapping[str, Tensor], origin: str, rename: Mapping[str, str]
+) -> WeightsReport:
     """Set the module's weights from ``state`` as far as names and shapes agree, and report.
 
     Args:
@@ -127,7 +131,9 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str, re
         target = name if name in own else _renamed(name, rename)
         if target not in own:
             report.unused.append(name)
-        elif own[target].numel() != value.numel() or (own[target].ndim == value.ndim and own[target].shape != value.shape):
+        elif own[target].numel() != value.numel() or (
+            own[target].ndim == value.ndim and own[target].shape != value.shape
+        ):
             report.resized.append(name)
         else:
             # same numbers in another layout: SqueezeNet's 1×1 convolution is our linear layer

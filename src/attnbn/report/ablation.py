@@ -67,9 +67,7 @@ class Compared:
         """Photographs at even steps from the largest gain to the largest loss."""
         first, last = self.predictions[0], self.predictions[-1]
         pairs = zip(first, last, strict=True)
-        gains = {
-            a.name: image_miou(b, self.thresholds[-1]) - image_miou(a, self.thresholds[0]) for a, b in pairs
-        }
+        gains = {a.name: image_miou(b, self.thresholds[-1]) - image_miou(a, self.thresholds[0]) for a, b in pairs}
         place = {name: index for index, name in enumerate(self.dataset.names)}
         rows = []
         for choice in choose(gains, count):
@@ -179,7 +177,14 @@ class AblationReport:
             thresholds = ", ".join(f"{value:.2f}" for value in _values(row, "threshold"))
             seconds = f"{statistics.mean(_values(row, 'seconds')):.0f}"
             table.append(
-                [row.name, _shown(_values(row, "miou")), _shown(_values(row, "mean_ap")), *map(_shown, means), thresholds, seconds]
+                [
+                    row.name,
+                    _shown(_values(row, "miou")),
+                    _shown(_values(row, "mean_ap")),
+                    *map(_shown, means),
+                    thresholds,
+                    seconds,
+                ]
             )
         seeds = len(self.rows[0].runs)
         spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""

@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, Optimizer
 from attnbn.config import LossConfig, Phase, TrainingConfig
 from attnbn.data.collate import Batch
 from attnbn.data.transforms import normalize
-from attnbn.losses import Mean, adversarial_loss, attention_loss, classification_loss, domain_loss
+from attnbn.losses import Mean, Normalize, adversarial_loss, attention_loss, classification_loss, domain_loss
 from attnbn.models.discriminator import Discriminator, Frozen
 
 DISCRIMINATOR_BETAS = (0.9, 0.99)
@@ -60,10 +60,11 @@ class Bridge:
     def optimizers(self, phase: Phase, lr: float) -> dict[str, Optimizer]:
         """SGD for the classifier, fresh layers at a higher rate; Adam for the discriminator where it is trained."""
         fresh = {id(p) for layer in self.fresh for p in layer.parameters()}
+        trained = [p for p in self.network.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in self.network.parameters() if id(p) not in fresh], "lr": lr},
+            {"params": [p for p in trained if id(p) not in fresh], "lr": lr},
             {
-                "params": [p for p in self.network.parameters() if id(p) in fresh],
+                "params": [p for p in trained if id(p) in fresh],
                 "lr": lr * self.training.head_lr,
             },
         ]
@@ -91,29 +92,29 @@ class Bridge:
         """Eq. 7 for the network, then Eq. 5 for the discriminator on the same features."""
         on, w = active_terms(self.weights, phase), self.weights
         over = w.over_classes
+        scale: Normalize = "none" if w.normalize == "sigmoid" else w.normalize
         net = self.modules["network"]
         terms: Terms = {}
         if "source" in batch:
             s = batch["source"]
             guided = single_with_prior(s) if "attention" in on else None
-            source = net(normalize(s.image), attend=None if guided is None else (s.labels == 1) & guided[:, None])
+            source = net(
+                normalize(s.image), attend=None if guided is None else (given(s.labels) == 1) & guided[:, None]
+            )
             if "source_cl" in on:  # Eq. 4
                 terms["source_cl"] = w.source_cl * classification_loss(
-                    source.scores, s.labels, over_classes=over, reduction="parts"
+                    source.scores, given(s.labels), over_classes=over, reduction="parts"
                 )
             if guided is not None:  # Eq. 3
                 terms["attention"] = w.attention * attention_loss(
-                    source.attention,
-                    s.saliency[guided],
-                    normalize="none" if w.normalize == "sigmoid" else w.normalize,
-                    reduction="parts",
+                    source.attention, given(s.saliency)[guided], normalize=scale, reduction="parts"
                 )
         if "target" in batch:
             t = batch["target"]
             target = net(normalize(t.image))
             if "target_cl" in on:  # Eq. 4
                 terms["target_cl"] = w.target_cl * classification_loss(
-                    target.scores, t.labels, over_classes=over, reduction="parts"
+                    target.scores, given(t.labels), over_classes=over, reduction="parts"
                 )
             if "adversarial" in on:  # Eq. 6
                 terms["adversarial"] = w.adversarial * adversarial_loss(
@@ -128,4 +129,11 @@ class Bridge:
 
 def single_with_prior(batch: Batch) -> Tensor:
     """Which images Eq. 3 speaks of: exactly one positive label, and a saliency map. ``B`` booleans."""
-    return ((batch.labels == 1).sum(1) == 1) & batch.has_saliency
+    return ((given(batch.labels) == 1).sum(1) == 1) & batch.has_saliency
+
+
+def given(part: Tensor | None) -> Tensor:
+    """A part of a batch that a term reads, and that its data set was therefore opened with."""
+    if part is None:
+        raise ValueError("expected labels and saliency in the batches of terms that need them")
+    return part

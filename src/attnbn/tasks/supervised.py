@@ -75,8 +75,8 @@ class Supervised:
 
     def optimizers(self, phase: Phase, lr: float) -> dict[str, Optimizer]:
         """SGD as for the classifier."""
-        settings = {"momentum": self.training.momentum, "weight_decay": self.training.weight_decay}
-        return {"network": SGD(self.network.parameters(), lr=lr, **settings)}
+        momentum, decay = self.training.momentum, self.training.weight_decay
+        return {"network": SGD(self.network.parameters(), lr=lr, momentum=momentum, weight_decay=decay)}
 
     def stream_names(self, phase: Phase) -> list[str]:
         """The target alone."""

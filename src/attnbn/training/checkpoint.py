@@ -143,7 +143,7 @@ class CheckpointFolder:
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that is whole, and a line for each damaged one passed over."""
-        damaged = []
+        damaged: list[str] = []
         for folder in self._steps():
             try:
                 return read_checkpoint(folder), damaged

@@ -7,8 +7,9 @@ from typing import Literal, cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from attnbn.io.errors import InputError
 
@@ -38,14 +39,14 @@ def make_fabric(*, device: str = "auto", precision: str = "32-true", devices: in
     strategy: DDPStrategy | str = DDPStrategy(broadcast_buffers=False) if many else "auto"
     if launched:
         devices, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
-    plugins = [TorchElasticEnvironment() if launched else LightningEnvironment()] if many else None
+    environment = TorchElasticEnvironment() if launched else LightningEnvironment()
     return Fabric(
         accelerator=accelerator,
         devices=devices,
         num_nodes=nodes,
         precision=cast(Precision, precision),
         strategy=strategy,
-        plugins=plugins,
+        plugins=environment if many else None,
     )
 
 

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from attnbn.config import Phase
@@ -200,13 +200,14 @@ class Loop:
         for name, terms in self.task.losses(batch, phase):
             # every term is a mean over all processes' items; the wrapper averages gradients over processes, hence world
             counts = torch.stack([term.count for term in terms.values()])
-            counts = self.fabric.all_reduce(counts, reduce_op="sum").clamp(min=1)
+            counts = self._summed(counts).clamp(min=1)
             scale = self.fabric.world_size / counts
             loss = sum(
-                (term.weight * term.total * scale[i] for i, term in enumerate(terms.values())), torch.zeros_like(scale[0])
+                (term.weight * term.total * scale[i] for i, term in enumerate(terms.values())),
+                torch.zeros_like(scale[0]),
             )
             totals = torch.stack([term.total.detach() for term in terms.values()])
-            means = (self.fabric.all_reduce(totals, reduce_op="sum") / counts).tolist()
+            means = (self._summed(totals) / counts).tolist()
             values |= dict(zip(terms, means, strict=True))
             guard_finite(values, step + 1)
             optimizers[name].zero_grad()
@@ -214,8 +215,18 @@ class Loop:
             optimizers[name].step()
         return values
 
+    def _summed(self, tensor: Tensor) -> Tensor:
+        """The tensor's sum over all processes."""
+        return cast(Tensor, self.fabric.all_reduce(tensor, reduce_op="sum"))
+
     def _after(
-        self, phase: int, done: int, values: dict[str, float], optimizers: dict[str, Optimizer], factor: float, speed: float
+        self,
+        phase: int,
+        done: int,
+        values: dict[str, float],
+        optimizers: dict[str, Optimizer],
+        factor: float,
+        speed: float,
     ) -> None:
         """Log, validate and checkpoint, in this order, so that a checkpoint knows all that was written before it."""
         state, steps = self.state, self.stretches[-1].stop
@@ -226,7 +237,13 @@ class Loop:
         self.watch(Progress(done, steps, values, speed))
         if last or (self.every.log and done % self.every.log == 0):
             means = {name: total / state.count for name, total in state.sums.items()}
-            line = {"step": done, "phase": phase, "lr_factor": factor, "terms": means, "images_per_second": round(speed, 2)}
+            line = {
+                "step": done,
+                "phase": phase,
+                "lr_factor": factor,
+                "terms": means,
+                "images_per_second": round(speed, 2),
+            }
             self._write({**line, "time": round(time.time(), 3)})
             state.sums, state.count = {}, 0
         if self.validate is not None and self.every.validate and done % self.every.validate == 0 and not last:
@@ -258,7 +275,8 @@ class Loop:
         validation: dict[str, Any] | None = None,
     ) -> None:
         if self.fabric.is_global_zero:
-            tensors, plain = {}, {}
+            tensors: dict[str, Tensor] = {}
+            plain: dict[str, Any] = {}
             for key, module in self.plain.items():
                 tensors |= module_tensors(key, module)
             for key, optimizer in optimizers.items():
@@ -297,7 +315,7 @@ class Loop:
             return bool(self.signal)
         # all processes stop at the same step
         asked = torch.tensor(float(self.signal), device=self.fabric.device)
-        self.signal = int(self.fabric.all_reduce(asked, reduce_op="max"))
+        self.signal = int(cast(Tensor, self.fabric.all_reduce(asked, reduce_op="max")))
         return bool(self.signal)
 
 

@@ -40,7 +40,7 @@ def learning_rate_factor(training: TrainingConfig, stretch: Stretch, step: int) 
         factor = (1 + math.cos(math.pi * through)) / 2
     else:
         factor = training.drop ** sum(done >= round(point * stretch.length) for point in training.drop_at)
-    return factor * min(1.0, (done + 1) / (training.warmup + 1))
+    return float(factor * min(1.0, (done + 1) / (training.warmup + 1)))
 
 
 def place(training: TrainingConfig, epoch: int) -> list[Stretch]:
@@ -62,5 +62,7 @@ def place(training: TrainingConfig, epoch: int) -> list[Stretch]:
             stretches.append(Stretch(phase, start, min(stop, end), stop - start, lr))
         start = stop
     if not stretches:
-        raise InputError("expected at least one training step: check training.epochs, training.steps and training.max_steps")
+        raise InputError(
+            "expected at least one training step: check training.epochs, training.steps and training.max_steps"
+        )
     return stretches

@@ -27,7 +27,11 @@ Pixels = NDArray[np.uint8]
 
 def blend(a: Colour, b: Colour, share: float) -> Colour:
     """The colour ``share`` of the way from ``a`` to ``b``."""
-    return (round(a[0] + (b[0] - a[0]) * share), round(a[1] + (b[1] - a[1]) * share), round(a[2] + (b[2] - a[2]) * share))
+    return (
+        round(a[0] + (b[0] - a[0]) * share),
+        round(a[1] + (b[1] - a[1]) * share),
+        round(a[2] + (b[2] - a[2]) * share),
+    )
 
 
 def shade(colour: Colour, amount: float) -> Colour:
@@ -104,7 +108,14 @@ class Pen:
     """
 
     def __init__(
-        self, canvas: Canvas, x: float, y: float, scale: float, ident: int = NOTHING, mirror: bool = False, tilt: float = 0
+        self,
+        canvas: Canvas,
+        x: float,
+        y: float,
+        scale: float,
+        ident: int = NOTHING,
+        mirror: bool = False,
+        tilt: float = 0,
     ) -> None:
         self._canvas, self._x, self._y, self._ident = canvas, x, y, ident
         self._scale = scale

@@ -64,7 +64,7 @@ def source_scene(dice: Dice, size: int) -> Scene:
     toy = TOYS[NAMES[index]]
     canvas = Canvas(size, (255, 255, 255))
     line = grounds.studio(canvas, dice)
-    scale = min(dice.between(22, 42), (line - 4) / toy.height)
+    scale = min(dice.between(17, 36), (line - 4) / toy.height)
     x = dice.between(scale + 3, UNITS - scale - 3)
     canvas.ellipse(x + 2, line, scale * 1.02, scale * 0.1, (158, 148, 156))
     _draw(canvas, dice, index, x, line, scale, dice.between(-6, 6))
@@ -125,9 +125,7 @@ def _landscape(canvas: Canvas, dice: Dice, scenery: set[str], horizon: float) ->
     return strips
 
 
-def _place(
-    dice: Dice, strips: list[tuple[str, float, float]], context: str, scenery: set[str]
-) -> tuple[float, float]:
+def _place(dice: Dice, strips: list[tuple[str, float, float]], context: str, scenery: set[str]) -> tuple[float, float]:
     """Top and bottom of the strip a toy stands on: its own kind if there, else bare field, else any."""
     for wanted in (context, "field"):
         fitting = [strip for strip in strips if strip[0] == wanted]

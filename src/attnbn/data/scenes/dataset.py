@@ -77,7 +77,8 @@ class Scenes(ImageDataset):
             table if labels else None,
             has_masks=masks,
             has_saliency=domain.name == "source",
-            notes=[f"{left_out:,} of {domain.count:,} pictures show none of the classes and are left out"] * bool(left_out),
+            notes=[f"{left_out:,} of {domain.count:,} pictures show none of the classes and are left out"]
+            * bool(left_out),
             title=f"scenes:{domain.name} {split}",
         )
         self._drawn = lru_cache(maxsize=_KEPT)(self._draw)

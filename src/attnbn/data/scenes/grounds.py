@@ -26,7 +26,13 @@ def meadow(canvas: Canvas, dice: Dice, top: float, bottom: float) -> None:
         x, y, h = dice.between(0, UNITS), dice.between(top + 2, bottom), dice.between(1.5, 3)
         canvas.polygon([(x - 1, y), (x - 0.8, y - h), (x, y - 0.5), (x + 0.9, y - h), (x + 1, y)], (70, 116, 62))
     for _ in range(round((bottom - top) * 0.5)):
-        canvas.ellipse(dice.between(0, UNITS), dice.between(top + 1, bottom), 0.9, 0.7, dice.pick(((250, 232, 150), (250, 244, 236))))
+        canvas.ellipse(
+            dice.between(0, UNITS),
+            dice.between(top + 1, bottom),
+            0.9,
+            0.7,
+            dice.pick(((250, 232, 150), (250, 244, 236))),
+        )
 
 
 def road(canvas: Canvas, dice: Dice, top: float, bottom: float) -> None:
