@@ -59,6 +59,7 @@ class Cell:
         self.classifier = torchvision.models.get_model(model).eval()
         if model == "squeezenet1_1":
             self.classifier.classifier[2] = nn.Identity()  # as ours: without the ReLU on the scores
+        self.classifier.to(device)
         # the same weights, held once
         backbone = build_backbone(model)
         self.network = AttnBN(backbone.trunk, backbone.head).eval()
@@ -66,8 +67,6 @@ class Cell:
         shared = [value.reshape(mine.shape) for mine, value in zip(own.values(), theirs, strict=True)]
         self.network.load_state_dict(dict(zip(own, shared, strict=True)), assign=True)
         self.network.requires_grad_(True)
-        self.classifier.to(device)
-        self.network.to(device)
         self.layer = LAYERS[model]
         self.target = self.classifier.get_submodule(self.layer)
         self.tapped = AttnBN.from_classifier(self.classifier, self.layer)

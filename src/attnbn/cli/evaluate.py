@@ -16,6 +16,7 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("--target", required=True, metavar="KIND:PATH", help="voc:, folders:, csv: or scenes:")
     options.add_argument("--split", default="val", help="which split of it (default val)")
     options.add_argument("--threshold", type=share, help="instead of the one the run has stored")
+    options.add_argument("--no-masks", action="store_true", help="score labels only, for VOC on the split of Main")
     options.add_argument("--json", metavar="FILE", help="write the figures to this file, as fractions")
     given = options.parse_args(arguments)
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str]) -> None:
         given.split,
         checkpoint=given.checkpoint,
         threshold=given.threshold,
+        masks=not given.no_masks,
         device=given.device,
         workers=given.workers,
         batch_size=given.batch_size,

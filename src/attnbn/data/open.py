@@ -64,6 +64,22 @@ def open_dataset(
     return dataset
 
 
+def has_masks(spec: str) -> bool:
+    """Whether a data set of this specification can have masks at all.
+
+    Raises:
+        InputError: As :func:`open_dataset`, for the specification.
+    """
+    kind, path = _parse(spec)
+    if kind != "voc":
+        return kind == "scenes"
+    from attnbn.data.voc_layout import find_root, mask_index
+
+    place = Path(path).expanduser()
+    _check_path(kind, place)
+    return bool(mask_index(find_root(place)))
+
+
 def _read(module: str, function: str, place: str | Path, **options: Any) -> ImageDataset:
     dataset: ImageDataset = getattr(importlib.import_module(module), function)(place, **options)
     return dataset

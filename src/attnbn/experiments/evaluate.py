@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from attnbn.data.open import open_dataset
+from attnbn.data.open import has_masks, open_dataset
 from attnbn.inference.evaluate import evaluate, summary
 from attnbn.inference.load import TrainedRun, load
 from attnbn.training.devices import check_device
@@ -18,6 +18,7 @@ def evaluate_run(
     *,
     checkpoint: str = "last",
     threshold: float | None = None,
+    masks: bool = True,
     device: str = "auto",
     workers: int = 0,
     batch_size: int = 16,
@@ -33,6 +34,7 @@ def evaluate_run(
         split: Of the data set.
         checkpoint: ``last`` or ``best``.
         threshold: Instead of the run's own.
+        masks: Score the maps, where the data set has masks; without, labels only (VOC: on the split of ``Main``).
         device: Where to compute.
         workers: Processes that read.
         batch_size: Photographs a forward pass.
@@ -43,7 +45,7 @@ def evaluate_run(
     """
     trained = load(run, checkpoint=checkpoint, device=check_device(device))
     dataset = open_dataset(
-        target, split=split, classes=trained.classes, class_map=trained.config.data.class_map, masks=True
+        target, split=split, classes=trained.classes, class_map=trained.config.data.class_map, masks=masks and has_masks(target)
     )
     evaluation = evaluate(
         trained.network,

@@ -74,12 +74,12 @@ def train(
     domains = open_domains(config)
     stored = _stored(config, domains)
     if first:
-        for line in domains.notes():
-            say(line)
         if resume:
             folder.reopen()
         else:
             folder.begin(stored, overwrite=overwrite)
+        for line in domains.notes():
+            say(line)
     try:
         fabric.launch()
         began = time.perf_counter()
