@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnbn.attention import class_attention
     from attnbn.experiments.train import train
+    from attnbn.inference.attend import attend
+    from attnbn.inference.evaluate import evaluate
     from attnbn.inference.load import load
     from attnbn.losses import adversarial_loss, attention_loss, classification_loss, domain_loss
     from attnbn.models.discriminator import Discriminator, Frozen
@@ -36,10 +38,12 @@ __all__ = [
     "Discriminator",
     "Frozen",
     "adversarial_loss",
+    "attend",
     "attention_loss",
     "class_attention",
     "classification_loss",
     "domain_loss",
+    "evaluate",
     "load",
     "train",
 ]

@@ -19,7 +19,10 @@ def main(arguments: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("recipe", "what it reproduces", "cost", "paper", "ours", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recipe", no_wrap=True)
+    for column in ("what it reproduces", "cost", "paper", "ours"):
+        table.add_column(column)
     for name in names():
         recipe = describe(name)
         table.add_row(name, recipe.title, *(recipe.details.get(key, "") for key in ("cost", "paper", "ours")))

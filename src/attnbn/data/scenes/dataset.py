@@ -17,7 +17,7 @@ from attnbn.data.scenes.compose import NAMES, Scene, source_present, source_scen
 from attnbn.data.scenes.dice import Dice
 from attnbn.io.errors import InputError
 
-COUNTS = {"train": 600, "dev": 200, "test": 300}
+COUNTS = {"train": 900, "dev": 200, "test": 300}
 """Splits and how many pictures each has unless ``count`` says otherwise."""
 
 DOMAINS = ("source", "target")
