@@ -83,7 +83,7 @@ class Cell:
         """Raw maps ``B×K×h×w`` by one call."""
         with torch.no_grad():
             maps: Tensor = network(self.images, self.wanted).attention
-        return maps.unflatten(0, self.chosen.shape)
+        return maps.reshape(*self.chosen.shape, *maps.shape[-2:])
 
     def pytorch_grad_cam(self, raw: bool = False) -> Any:
         """Stretched maps ``B×K×S×S`` as its users get them, or the raw ones that it stretches."""
@@ -143,10 +143,10 @@ def memory(cell: Cell, name: str, device: torch.device) -> float | None:
     if device.type == "cuda":
         method()  # its libraries take their own workspace once
         torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
+        held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         method()
-        return (torch.cuda.max_memory_allocated() - before) / measure.MIB
+        return (torch.cuda.max_memory_allocated() - held) / measure.MIB
     if name in PEERS:
         __import__(PEERS[name])  # what a library itself takes is not counted
     measure.reset_peak()
@@ -171,7 +171,7 @@ def measure_cell(given: argparse.Namespace, batch: int, classes: int, device: to
     methods = cell.methods(given.peers)
     differs = cell.disagreement(given.peers)
     times = measure.interleaved(methods, given.repeats, device, given.patience)
-    records = []
+    records: list[dict[str, Any]] = []
     for name in methods:
         records.append(
             {

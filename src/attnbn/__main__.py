@@ -2,4 +2,5 @@
 
 from attnbn.cli.main import run
 
-run()
+if __name__ == "__main__":  # processes that the program starts import this module too
+    run()

@@ -118,7 +118,9 @@ def test_bad_settings(config: dict[str, str], message: str) -> None:
 
 
 def test_weights_of_another_architecture_cut_off_or_with_code(squeezenet: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="weights of this architecture, but only .* check model.backbone: .*squeezenet.pth"):
+    with pytest.raises(
+        InputError, match="weights of this architecture, but only .* check model.backbone: .*squeezenet.pth"
+    ):
         build_network(ModelConfig(backbone="resnet18", weights=str(squeezenet)), 5)
     cut = tmp_path / "cut.pth"
     cut.write_bytes(squeezenet.read_bytes()[:50_000])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_network
 from torch import Tensor, nn
 
 from attnbn.config import LossConfig, Phase, TrainingConfig
@@ -13,6 +12,7 @@ from attnbn.data.transforms import normalize
 from attnbn.losses import adversarial_loss, attention_loss, classification_loss, domain_loss
 from attnbn.models.discriminator import Discriminator
 from attnbn.tasks.bridge import Bridge, single_with_prior
+from conftest import tiny_network
 
 
 def batch(labels: Tensor | None, *, saliency: bool = True, prior: list[bool] | None = None, seed: int = 0) -> Batch:

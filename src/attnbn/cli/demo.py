@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +20,13 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("--steps", type=positive, help="training steps of each row, instead of the recipes'")
     options.add_argument("--no-ceiling", action="store_true", help="leave out the model trained on masks")
     options.add_argument("--overwrite", action="store_true", help="start anew even if the folder holds runs")
+    cores = os.cpu_count() or 1
+    options.add_argument(
+        "--processes",
+        type=positive,
+        default=min(cores, 4),
+        help="trainings at a time on the CPU (default: the cores, at most 4)",
+    )
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     options.add_argument("--workers", type=count, default=0, help="loader processes per stream (default 0)")
     given = options.parse_args(arguments)
@@ -43,7 +51,8 @@ def main(arguments: Sequence[str]) -> None:
             seeds=given.seeds,
             ceiling=not given.no_ceiling,
             overwrite=given.overwrite,
-            display=Display(display.say, display.titled),
+            processes=given.processes,
+            display=Display(display.titled),
         )
     print(f"{'row':<16}  {'seed':>4}  {'mIoU':>7}  {'mean AP':>7}  threshold")
     for row in results["rows"]:

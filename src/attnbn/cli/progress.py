@@ -30,14 +30,13 @@ def duration(seconds: float) -> str:
 
 
 class TrainingDisplay:
-    """Steps, each loss, images a second and the time left.
+    """Steps, each loss, images a second and the time left; a bar for each training that is under way.
 
     Args:
-        stream: Where to show it; a live line if it is a terminal.
-        title: Shown before the bar.
+        stream: Where to show it; live bars if it is a terminal.
     """
 
-    def __init__(self, stream: TextIO, title: str = "training") -> None:
+    def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -52,11 +51,7 @@ class TrainingDisplay:
             TimeRemainingColumn(),
         )
         self.bar = Bar(*columns, console=self.console, transient=True)
-        self.title = title
-        self.task: TaskID | None = None
         self.live = self.console.is_terminal
-        self.begun = self.shown = time.monotonic()
-        self.first: int | None = None
 
     def __enter__(self) -> Self:
         if self.live:
@@ -74,22 +69,40 @@ class TrainingDisplay:
         self.console.print(line, markup=False, soft_wrap=True)
 
     def titled(self, title: str) -> Callable[[Progress], None]:
-        """The display begun anew for another training; gives what to call after each of its steps."""
-        if self.task is not None:
-            self.bar.remove_task(self.task)
-        self.title, self.task, self.first = title, None, None
-        self.shown = time.monotonic()
-        return self.step
+        """What to call after each step of a training of that title."""
+        return (_LiveBar if self.live else _PlainLines)(self, title).step
+
+
+def _terms(progress: Progress) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in progress.terms.items())
+
+
+class _LiveBar:
+    """A training's bar, there from its first step to its last."""
+
+    def __init__(self, display: TrainingDisplay, title: str) -> None:
+        self.display, self.title = display, title
+        self.task: TaskID | None = None
 
     def step(self, progress: Progress) -> None:
-        """Called after each step."""
-        terms = "  ".join(f"{name} {value:.3f}" for name, value in progress.terms.items())
-        if self.live:
-            fields: dict[str, Any] = {"terms": terms, "speed": progress.images_per_second}
-            if self.task is None:
-                self.task = self.bar.add_task(self.title, total=progress.steps, **fields)
-            self.bar.update(self.task, completed=progress.step, **fields)
-            return
+        bar = self.display.bar
+        fields: dict[str, Any] = {"terms": _terms(progress), "speed": progress.images_per_second}
+        if self.task is None:
+            self.task = bar.add_task(self.title, total=progress.steps, **fields)
+        bar.update(self.task, completed=progress.step, **fields)
+        if progress.step == progress.steps:
+            bar.remove_task(self.task)
+
+
+class _PlainLines:
+    """A training's lines where there is no terminal."""
+
+    def __init__(self, display: TrainingDisplay, title: str) -> None:
+        self.display, self.title = display, title
+        self.begun = self.shown = time.monotonic()
+        self.first: int | None = None
+
+    def step(self, progress: Progress) -> None:
         now = time.monotonic()
         if self.first is None:
             self.first, self.begun = progress.step, now
@@ -97,5 +110,6 @@ class TrainingDisplay:
             self.shown = now
             done = max(progress.step - self.first, 1)
             left = (now - self.begun) / done * (progress.steps - progress.step)
+            place = f"{self.title} {progress.step}/{progress.steps}"
             speed = f"{progress.images_per_second:.0f} images/s"
-            self.say(f"{self.title} {progress.step}/{progress.steps}  {terms}  {speed}  {duration(left)} left")
+            self.display.say(f"{place}  {_terms(progress)}  {speed}  {duration(left)} left")

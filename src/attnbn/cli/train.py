@@ -21,12 +21,24 @@ stand. --print_config shows everything resolved.
 """
 
 
+PLACES = ("device", "devices", "nodes", "precision", "workers")
+"""Settings that a resumed run may change: where it computes, not what."""
+
+
 @dataclass(frozen=True)
 class TrainCommand:
-    """What the command line asked for."""
+    """What the command line asked for.
+
+    Attributes:
+        config: The settings of a new run.
+        resume: Folder of the run to continue, or None.
+        places: Of :data:`PLACES`, those given with ``--resume``.
+        overwrite: Replace a run that is there.
+    """
 
     config: RunConfig
-    resume: bool
+    resume: str | None
+    places: dict[str, Any]
     overwrite: bool
 
 
@@ -58,9 +70,13 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
     except argparse.ArgumentError as error:
         raise InputError(f"{' '.join(str(error).split())} (see attnbn train --help)") from error
     config = RunConfig(**{name: getattr(values, name) for name in RunConfig.__dataclass_fields__})
-    if values.resume is not None:
-        config = _resume(config, values.resume, argv)
-    return TrainCommand(config, values.resume is not None, bool(values.overwrite))
+    given = {word.split("=")[0].removeprefix("--") for word in argv if word.startswith("--")}
+    if values.resume is not None and (others := sorted(given - {"resume", *PLACES})):
+        raise InputError(
+            f"--resume goes on with the run's own settings; leave out {', '.join(f'--{name}' for name in others)}"
+        )
+    places = {name: getattr(config, name) for name in PLACES if name in given}
+    return TrainCommand(config, values.resume, places, bool(values.overwrite))
 
 
 def _recipe_first(argv: list[str]) -> list[str]:
@@ -80,29 +96,23 @@ def _recipe_first(argv: list[str]) -> list[str]:
     return front + rest
 
 
-def _resume(config: RunConfig, run: str, argv: list[str]) -> RunConfig:
-    from dataclasses import replace
-
-    allowed = ("--resume", "--device", "--devices", "--nodes", "--precision", "--workers")
-    others = [w.split("=")[0] for w in argv if w.startswith("--") and w.split("=")[0] not in allowed]
-    if others:
-        raise InputError(f"--resume goes on with the run's own settings; leave out {', '.join(others)}")
-    return replace(config, output=run)
-
-
 def main(arguments: Sequence[str]) -> None:
     """Parse, train, print."""
     command = parse(arguments)
     from attnbn.cli.progress import TrainingDisplay, per_cent
-    from attnbn.experiments.train import train
+    from attnbn.experiments.train import resume, train
 
+    results: dict[str, Any]
     with TrainingDisplay(sys.stderr) as display:
-        results: dict[str, Any] = train(
-            command.config, resume=command.resume, overwrite=command.overwrite, say=display.say, watch=display.step
-        )
-    if not results:
+        if command.resume is not None:
+            results = resume(command.resume, command.places, say=display.say, watch=display.titled("training"))
+        else:
+            results = train(
+                command.config, overwrite=command.overwrite, say=display.say, watch=display.titled("training")
+            )
+    if not results:  # not the first of several processes
         return
-    print(f"run: {command.config.output}")
+    print(f"run: {command.resume or command.config.output}")
     if results["selection"] is None:
         print("threshold: 0.2, the default: no data.selection_split was given to choose it on")
         return

@@ -12,7 +12,7 @@ from attnbn.config import RunConfig
 from attnbn.data.open import open_dataset
 from attnbn.data.transforms import eval_transform, normalize, train_transform
 from attnbn.evaluation.confusion import confusion_matrix, mean_iou
-from attnbn.experiments.train import Augment, Watch
+from attnbn.experiments.train import Augment, Watch, quiet
 from attnbn.io.run_folder import METRICS, Metrics
 from attnbn.models.build import build_network, feature_shape
 from attnbn.tasks.supervised import Segmenter, Supervised, collate_masks
@@ -23,9 +23,7 @@ from attnbn.training.schedules import learning_rate_factor, place
 from attnbn.training.streams import Stream, fold
 
 
-def train_ceiling(
-    config: RunConfig, folder: Path, split: str, *, watch: Watch = lambda progress: None
-) -> dict[str, Any]:
+def train_ceiling(config: RunConfig, folder: Path, split: str, *, watch: Watch = quiet) -> dict[str, Any]:
     """Train on the target's masks and score on one of its splits.
 
     Args:

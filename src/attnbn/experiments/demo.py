@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,15 @@ from attnbn.config import RunConfig, check_config
 from attnbn.data.open import open_dataset
 from attnbn.experiments.ceiling import train_ceiling
 from attnbn.experiments.evaluate import evaluate_run
-from attnbn.experiments.train import Say, Watch, train, versions
+from attnbn.experiments.parallel import Job, run_jobs
+from attnbn.experiments.train import Watch, quiet, resume, train, versions
 from attnbn.inference.load import load, read_config
 from attnbn.inference.predict import predict
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
-from attnbn.io.run_folder import METRICS, RunFolder
+from attnbn.io.run_folder import CONFIG, METRICS, RunFolder
 from attnbn.report.ablation import AblationReport, Compared, ReportRow, read_terms
+from attnbn.training.devices import check_device
 
 ROWS = {"demo-grad-cam": "Grad-CAM (L_t-cl)", "demo-attnbn": "AttnBN"}
 SPLIT = "test"
@@ -29,12 +32,10 @@ class Display:
     """Where the demonstration speaks.
 
     Attributes:
-        say: Lines that stay.
         watch: Makes a progress display for a training of that title.
     """
 
-    say: Say = lambda line: None
-    watch: Callable[[str], Watch] = lambda title: lambda progress: None
+    watch: Callable[[str], Watch] = lambda title: quiet
 
 
 def demo(
@@ -44,6 +45,7 @@ def demo(
     seeds: Sequence[int] = (0,),
     ceiling: bool = True,
     overwrite: bool = False,
+    processes: int = 1,
     display: Display | None = None,
 ) -> dict[str, Any]:
     """Train the rows, score them on scenes that none has seen, and write ``results.json`` and ``report.html``.
@@ -56,6 +58,7 @@ def demo(
         seeds: One training of each row per seed.
         ceiling: Also train the mask-supervised ceiling, once.
         overwrite: Start anew even if the folder holds runs.
+        processes: Trainings at a time, on the CPU.
         display: Where to speak.
 
     Returns:
@@ -66,56 +69,89 @@ def demo(
     """
     display = display or Display()
     folder = Path(output)
+    jobs = _jobs(configs, folder, seeds, ceiling, overwrite, display)
+    device = check_device(next(iter(configs.values())).device)
+    done = run_jobs(list(jobs.values()), processes if device == "cpu" else 1)
+    outcomes = dict(zip(jobs, done, strict=True))
     rows: list[dict[str, Any]] = []
     figures: dict[tuple[str, int], dict[str, Any]] = {}
     for seed in seeds:
         for recipe, config in configs.items():
-            run = folder / f"{recipe}-{seed}"
-            config = replace(config, seed=seed, output=str(run))
-            done = _train_once(config, overwrite, display, recipe if len(seeds) == 1 else f"{recipe} seed {seed}")
             assert config.data.target is not None
-            scored = evaluate_run(run, config.data.target, SPLIT, device=config.device)
+            scored = evaluate_run(folder / f"{recipe}-{seed}", config.data.target, SPLIT, device=config.device)
             figures[recipe, seed] = scored
-            row: dict[str, Any] = {"recipe": recipe, "seed": seed} | {
-                key: scored[key] for key in ("miou", "threshold", "mean_ap")
-            }
-            rows.append(row | {"seconds": done["seconds"]})
-            display.say(f"{ROWS[recipe]}: mIoU {100 * row['miou']:.1f} %, mean AP {100 * row['mean_ap']:.1f} %")
-    top = None
-    if ceiling:
-        top = _ceiling(replace(configs["demo-grad-cam"], seed=seeds[0]), folder / "ceiling", overwrite, display)
-    results = {"rows": rows, "ceiling": top, "split": SPLIT, "versions": versions()}
+            row: dict[str, Any] = {"recipe": recipe, "seed": seed}
+            row |= {key: scored[key] for key in ("miou", "threshold", "mean_ap")}
+            rows.append(row | {"seconds": outcomes[f"{recipe}-{seed}"]["seconds"]})
+    results = {"rows": rows, "ceiling": outcomes.get("ceiling"), "split": SPLIT, "versions": versions()}
     write_json(folder / "results.json", results)
-    display.say("drawing the report")
-    _report(folder, configs, seeds, rows, figures, top)
+    _report(folder, configs, seeds, rows, figures, outcomes.get("ceiling"))
     return results
 
 
-def _train_once(config: RunConfig, overwrite: bool, display: Display, title: str) -> dict[str, Any]:
-    """Train a run, go on with it, or take it as it is."""
-    check_config(config)
+def _jobs(
+    configs: dict[str, RunConfig],
+    folder: Path,
+    seeds: Sequence[int],
+    ceiling: bool,
+    overwrite: bool,
+    display: Display,
+) -> dict[str, Job]:
+    """The trainings by folder name, the longest first, so that the others fill the time beside it."""
+    jobs = {}
+    for recipe in reversed(configs):
+        for seed in seeds:
+            name = f"{recipe}-{seed}"
+            config = replace(configs[recipe], seed=seed, output=str(folder / name))
+            check_config(config)
+            _check_earlier(config, overwrite)
+            jobs[name] = Job(
+                _train_once,
+                (config, overwrite),
+                folder / name / METRICS,
+                config.training.steps or 0,
+                display.watch(recipe if len(seeds) == 1 else f"{recipe} seed {seed}"),
+            )
+    if ceiling:
+        config = replace(configs["demo-grad-cam"], seed=seeds[0], output=str(folder / "ceiling"))
+        steps = config.training.steps or 0
+        watch = display.watch("ceiling, trained on masks")
+        jobs["ceiling"] = Job(_ceiling_once, (config, overwrite), folder / "ceiling" / METRICS, steps, watch)
+    return jobs
+
+
+def _check_earlier(config: RunConfig, overwrite: bool) -> None:
+    """Refuse a folder whose run has other settings."""
     assert config.output is not None
     run = RunFolder(config.output)
-    exists = (run.path / "config.yaml").is_file()
-    if exists and not overwrite:
-        stored, _ = read_config(run.config())
-        if replace(stored.data, classes=None) != replace(config.data, classes=None) or any(
-            getattr(stored, key) != getattr(config, key) for key in ("model", "loss", "training", "seed")
-        ):
-            raise InputError(
-                f"the folder holds a run with other settings; choose another --output or add --overwrite: {run.path}"
-            )
-        if run.finished:
-            display.say(f"{title}: finished already, taken from {run.path}")
-    return train(config, resume=exists and not overwrite, overwrite=overwrite, watch=display.watch(title))
+    if overwrite or not (run.path / CONFIG).is_file():
+        return
+    stored, _ = read_config(run.config())
+    same = replace(stored.data, classes=None) == replace(config.data, classes=None) and all(
+        getattr(stored, key) == getattr(config, key) for key in ("model", "loss", "training", "seed")
+    )
+    if not same:
+        raise InputError(
+            f"the folder holds a run with other settings; choose another --output or add --overwrite: {run.path}"
+        )
 
 
-def _ceiling(config: RunConfig, folder: Path, overwrite: bool, display: Display) -> dict[str, Any]:
-    run = RunFolder(folder)
+def _train_once(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> dict[str, Any]:
+    """Train a run, go on with it, or take it as it is."""
+    assert config.output is not None
+    if (Path(config.output) / CONFIG).is_file() and not overwrite:
+        return resume(config.output, watch=watch)
+    return train(config, overwrite=overwrite, watch=watch)
+
+
+def _ceiling_once(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> dict[str, Any]:
+    assert config.output is not None
+    run = RunFolder(config.output)
     if run.finished and not overwrite:
         return run.results()
-    result = train_ceiling(config, folder, SPLIT, watch=display.watch("ceiling"))
-    display.say(f"ceiling, trained on masks: mIoU {100 * result['miou']:.1f} %")
+    if overwrite:
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+    result = train_ceiling(config, run.path, SPLIT, watch=watch)
     run.write_results(result)
     return result
 

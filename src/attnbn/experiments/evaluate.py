@@ -45,7 +45,11 @@ def evaluate_run(
     """
     trained = load(run, checkpoint=checkpoint, device=check_device(device))
     dataset = open_dataset(
-        target, split=split, classes=trained.classes, class_map=trained.config.data.class_map, masks=masks and has_masks(target)
+        target,
+        split=split,
+        classes=trained.classes,
+        class_map=trained.config.data.class_map,
+        masks=masks and has_masks(target),
     )
     evaluation = evaluate(
         trained.network,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from attnbn.inference.load import activation_of, read_config
 from attnbn.io.errors import InputError
 from attnbn.io.run_folder import METRICS, Metrics, RunFolder
 from attnbn.models.build import build_discriminator, build_network
+from attnbn.models.weights import WeightsReport
 from attnbn.tasks.bridge import Bridge
-from attnbn.training.checkpoint import CheckpointFolder
+from attnbn.training.checkpoint import Checkpoint, CheckpointFolder
 from attnbn.training.devices import check_device, make_fabric
 from attnbn.training.loop import Every, Loop, Progress
 from attnbn.training.schedules import learning_rate_factor, place
@@ -34,19 +35,21 @@ Say = Callable[[str], None]
 Watch = Callable[[Progress], None]
 
 
+def quiet(_: object) -> None:
+    """Shows nothing: for processes other than the first, and where nobody looks."""
+
+
 def train(
     config: RunConfig,
     *,
-    resume: bool = False,
     overwrite: bool = False,
-    say: Say = lambda line: None,
-    watch: Watch = lambda progress: None,
+    say: Say = quiet,
+    watch: Watch = quiet,
 ) -> dict[str, Any]:
     """Train a run, choose its threshold and write its results.
 
     Args:
         config: All settings; ``output`` names the run folder.
-        resume: Continue the run in that folder (its own settings count, but for device, precision and workers).
         overwrite: Replace a run that is there.
         say: Told what a person should know, line by line.
         watch: Told after each step.
@@ -59,42 +62,99 @@ def train(
         RunError: if a loss is not finite or the disk is full; the checkpoints stay.
         Interrupted: after Ctrl-C, with a checkpoint written.
     """
+    folder = _folder(config)
+    parts = _prepare(config)
+    if _first_process():
+        folder.begin(_stored(config, parts.domains), overwrite=overwrite)
+    return _run(parts, folder, None, say, watch)
+
+
+def resume(
+    run: str | os.PathLike[str],
+    places: Mapping[str, Any] | None = None,
+    *,
+    say: Say = quiet,
+    watch: Watch = quiet,
+) -> dict[str, Any]:
+    """Continue a run from its newest whole checkpoint, or from step 0 where there is none.
+
+    Args:
+        run: Its folder.
+        places: Settings that may differ from last time: ``device``, ``devices``, ``nodes``, ``precision``, ``workers``.
+        say: As :func:`train`.
+        watch: As :func:`train`.
+
+    Returns:
+        As :func:`train`; at once where the run is finished already.
+
+    Raises:
+        InputError: if there is no run, or another process is writing to it.
+        RunError: As :func:`train`.
+        Interrupted: As :func:`train`.
+    """
+    folder = RunFolder(run)
+    config, _ = read_config(folder.config())
+    config = replace(config, **(places or {}), output=os.fspath(run))
+    if folder.finished:
+        say(f"the run is finished already: {folder.path}")
+        return folder.results()
+    parts = _prepare(config)
+    if _first_process():
+        folder.reopen()
+    newest, damaged = CheckpointFolder(folder.checkpoints).newest()
+    if _first_process():
+        for line in damaged:
+            say(f"passed over: {line}")
+        say(f"continuing after step {newest.step}" if newest else "no checkpoint yet: starting at step 0")
+    return _run(parts, folder, newest, say, watch)
+
+
+def _folder(config: RunConfig) -> RunFolder:
     if config.output is None:
         raise InputError("expected a folder for the run: give --output FOLDER")
-    folder = RunFolder(config.output)
-    if resume:
-        config = _resumed(folder, config)
+    return RunFolder(config.output)
+
+
+def _first_process() -> bool:
+    """Whether this process writes. Known before the processes are launched, so that a refusal comes from one of them."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """All that a run needs, made before its folder is touched, so that bad input leaves no folder behind."""
+
+    config: RunConfig
+    domains: Domains
+    task: Bridge
+    weights: WeightsReport | None
+    fabric: Any
+
+
+def _prepare(config: RunConfig) -> _Parts:
     check_config(config)
-    first = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-    if resume and folder.finished:
-        if first:
-            say(f"the run is finished already: {folder.path}")
-        return folder.results()
     fabric = make_fabric(device=config.device, precision=config.precision, devices=config.devices, nodes=config.nodes)
     domains = open_domains(config)
-    stored = _stored(config, domains)
-    if first:
-        if resume:
-            folder.reopen()
-        else:
-            folder.begin(stored, overwrite=overwrite)
-        for line in domains.notes():
-            say(line)
+    task, weights = _task(config, domains)
+    return _Parts(config, domains, task, weights, fabric)
+
+
+def _run(parts: _Parts, folder: RunFolder, newest: Checkpoint | None, say: Say, watch: Watch) -> dict[str, Any]:
+    """From step 0 or a checkpoint to the results, in a folder that is ours."""
+    if not _first_process():
+        say, watch = quiet, quiet
     try:
-        fabric.launch()
+        for line in parts.domains.notes():
+            say(line)
+        if parts.weights is not None:
+            say(f"weights: {parts.weights}")
+        parts.fabric.launch()
         began = time.perf_counter()
-        task = _task(config, domains, say if first else lambda line: None)
-        checkpoints = CheckpointFolder(folder.checkpoints)
-        newest, damaged = checkpoints.newest() if resume else (None, [])
-        if first and resume:
-            for line in damaged:
-                say(f"passed over: {line}")
-            say(f"continuing after step {newest.step}" if newest else "no checkpoint yet: starting at step 0")
-        loop = _loop(config, domains, task, fabric, checkpoints, folder, watch if first else lambda progress: None)
+        loop = _loop(parts, folder, watch)
         loop.run(newest)
-        if not fabric.is_global_zero:
+        if not parts.fabric.is_global_zero:
             return {}
-        results = _results(config, domains, loop, task)
+        results = _results(parts.config, parts.domains, loop, parts.task)
         results["seconds"] = round(time.perf_counter() - began, 1)
         if newest is not None:
             results["seconds_since_resume_at_step"] = newest.step
@@ -102,13 +162,6 @@ def train(
         return results
     finally:
         folder.release()
-
-
-def _resumed(folder: RunFolder, given: RunConfig) -> RunConfig:
-    """The run's own settings; where to compute may differ from last time."""
-    config, _ = read_config(folder.config())
-    place = {name: getattr(given, name) for name in ("output", "device", "precision", "devices", "nodes", "workers")}
-    return replace(config, **place)
 
 
 def _stored(config: RunConfig, domains: Domains) -> dict[str, Any]:
@@ -149,16 +202,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **packages}
 
 
-def _task(config: RunConfig, domains: Domains, say: Say) -> Bridge:
+def _task(config: RunConfig, domains: Domains) -> tuple[Bridge, WeightsReport | None]:
     torch.manual_seed(fold(config.seed, "weights"))
     built = build_network(config.model, len(domains.classes), activation_of(config))
-    if built.report is not None:
-        say(f"weights: {built.report}")
     discriminator = None
     if "adversarial" in needed_terms(config):
         torch.manual_seed(fold(config.seed, "discriminator"))
         discriminator = build_discriminator(config.model, built.network, config.data.size)
-    return Bridge(built.network, discriminator, built.fresh, config.loss, config.training)
+    return Bridge(built.network, discriminator, built.fresh, config.loss, config.training), built.report
 
 
 class Augment:
@@ -171,15 +222,8 @@ class Augment:
         return seeded(self.transform, seed)(sample)
 
 
-def _loop(
-    config: RunConfig,
-    domains: Domains,
-    task: Bridge,
-    fabric: Any,
-    checkpoints: CheckpointFolder,
-    folder: RunFolder,
-    watch: Watch,
-) -> Loop:
+def _loop(parts: _Parts, folder: RunFolder, watch: Watch) -> Loop:
+    config, domains, task = parts.config, parts.domains, parts.task
     data, training = config.data, config.training
     augment = Augment(train_transform(data.size, data.scale, data.flip))
     streams = {
@@ -200,9 +244,9 @@ def _loop(
         streams,
         place(training, epoch),
         lambda stretch, step: learning_rate_factor(training, stretch, step),
-        fabric,
+        parts.fabric,
         seed=config.seed,
-        checkpoints=checkpoints,
+        checkpoints=CheckpointFolder(folder.checkpoints),
         metrics=lambda step: Metrics(folder.path / METRICS, step),
         every=Every(training.log_every, training.checkpoint_every, training.validate_every),
         workers=config.workers,

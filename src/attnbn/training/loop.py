@@ -81,7 +81,11 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, signum: int, step: int) -> None:
         super().__init__(f"stopped after step {step}; a checkpoint was written, continue with --resume")
+        self.signum, self.step = signum, step
         self.exit_status = 128 + signum
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Interrupted, (self.signum, self.step)  # so that it comes home from another process
 
 
 class Loop:
