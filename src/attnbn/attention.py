@@ -27,14 +27,11 @@ Wanted = Tensor | Callable[[Tensor], Tensor]
 class PoolsFirst(Protocol):
     """A head ``rest(first(pool(F)))`` whose first layer with weights is linear in the pooled features."""
 
-    def hidden(self, features: Tensor) -> Tensor:
-        """Output of the first linear layer, ``B×K``."""
+    def hidden_and_summed_weight(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Output of the first linear layer, ``B×K``, and its weight summed over the pooled positions, ``K×C``."""
 
     def rest(self, hidden: Tensor) -> Tensor:
         """From there to the scores, ``B×N``. May return ``hidden`` itself."""
-
-    def summed_weight(self) -> Tensor:
-        """Weight of the first linear layer summed over the pooled positions, ``K×C``."""
 
     def pools_first(self) -> bool:
         """Whether the closed form holds now (not while the features themselves are being dropped out)."""
@@ -104,13 +101,12 @@ def scores_and_attention(
     with torch.autocast(features.device.type, enabled=False):
         features = _at_least_float32(features)
         if isinstance(head, PoolsFirst) and head.pools_first():
-            hidden = _leaf(head.hidden(features), train)
+            hidden, summed = head.hidden_and_summed_weight(features)
+            hidden = _leaf(hidden, train)
             with torch.enable_grad():
                 scores = head.rest(hidden)
             pairs = _pairs(wanted, scores, features.shape[0])
-            weights = pooled_weights(
-                head.summed_weight(), hidden, scores, pairs, features.shape[-2] * features.shape[-1], train
-            )
+            weights = pooled_weights(summed, hidden, scores, pairs, features.shape[-2] * features.shape[-1], train)
         else:
             features = _leaf(features, train)
             with torch.enable_grad():
