@@ -16,15 +16,10 @@ def main(arguments: Sequence[str]) -> None:
     if chosen is not None:
         print(path_of(chosen).read_text(encoding="utf-8"), end="")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("recipe", no_wrap=True)
-    for column in ("what it reproduces", "cost", "paper", "ours"):
-        table.add_column(column)
+    width = max(map(len, names()))
     for name in names():
         recipe = describe(name)
-        table.add_row(name, recipe.title, *(recipe.details.get(key, "") for key in ("cost", "paper", "ours")))
-    Console().print(table)
-    print("\nattnbn recipes NAME prints one; attnbn train --config NAME runs it.")
+        print(f"{name:<{width}}  {recipe.title}")
+        facts = (f"{key}: {recipe.details[key]}" for key in ("cost", "paper", "ours") if key in recipe.details)
+        print(f"{'':<{width}}  {'; '.join(facts)}")
+    print("\nattnbn recipes NAME prints a recipe, attnbn train --config NAME runs it. mIoU in per cent.")
