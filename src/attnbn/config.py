@@ -172,7 +172,8 @@ class RunConfig:
         precision: Lightning Fabric's name: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``64-true``.
         devices: Processes on this machine.
         nodes: Machines, each started with the same command by torchrun or a scheduler.
-        workers: Loader processes per stream; the result does not depend on it.
+        workers: Loader processes per stream, on which the result does not depend; None: 4 beside a GPU, 0 on the CPU, where
+            they would take the cores that compute.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -185,7 +186,7 @@ class RunConfig:
     precision: str = "32-true"
     devices: int = 1
     nodes: int = 1
-    workers: int = 2
+    workers: int | None = None
 
 
 def config_from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:
@@ -241,4 +242,4 @@ def check_config(config: RunConfig) -> None:
             expect(term in LOSS_TERMS, "training.phases.terms", f"out of {', '.join(LOSS_TERMS)}", term)
         expect(phase.share > 0, "training.phases.share", "above 0", phase.share)
     expect(config.model.freeze >= 0, "model.freeze", "of at least 0", config.model.freeze)
-    expect(config.workers >= 0, "--workers", "of at least 0", config.workers)
+    expect(config.workers is None or config.workers >= 0, "--workers", "of at least 0", config.workers)

@@ -28,7 +28,6 @@ def main(arguments: Sequence[str]) -> None:
         help="trainings at a time on the CPU (default: the cores, at most 4)",
     )
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    options.add_argument("--workers", type=count, default=0, help="loader processes per stream (default 0)")
     given = options.parse_args(arguments)
 
     from dataclasses import replace
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
     began = time.monotonic()
     configs = {}
     for recipe in ROWS:
-        config = train.parse(["--config", recipe, "--device", given.device, "--workers", str(given.workers)]).config
+        config = train.parse(["--config", recipe, "--device", given.device]).config
         if given.steps:
             config = replace(config, training=replace(config.training, steps=given.steps))
         configs[recipe] = config

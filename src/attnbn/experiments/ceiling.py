@@ -17,7 +17,7 @@ from attnbn.io.run_folder import METRICS, Metrics
 from attnbn.models.build import build_network, feature_shape
 from attnbn.tasks.supervised import Segmenter, Supervised, collate_masks
 from attnbn.training.checkpoint import CheckpointFolder
-from attnbn.training.devices import make_fabric
+from attnbn.training.devices import loader_processes, make_fabric
 from attnbn.training.loop import Every, Loop
 from attnbn.training.schedules import learning_rate_factor, place
 from attnbn.training.streams import Stream, fold
@@ -56,7 +56,7 @@ def train_ceiling(config: RunConfig, folder: Path, split: str, *, watch: Watch =
         checkpoints=checkpoints,
         metrics=lambda step: Metrics(folder / METRICS, step),
         every=Every(config.training.log_every, config.training.checkpoint_every),
-        workers=config.workers,
+        workers=loader_processes(config.workers, config.device),
         watch=watch,
     )
     loop.run(checkpoints.newest()[0])

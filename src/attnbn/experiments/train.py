@@ -26,7 +26,7 @@ from attnbn.models.build import build_discriminator, build_network
 from attnbn.models.weights import WeightsReport
 from attnbn.tasks.bridge import Bridge
 from attnbn.training.checkpoint import Checkpoint, CheckpointFolder
-from attnbn.training.devices import check_device, make_fabric
+from attnbn.training.devices import check_device, loader_processes, make_fabric
 from attnbn.training.loop import Every, Loop, Progress
 from attnbn.training.schedules import learning_rate_factor, place
 from attnbn.training.streams import Stream, fold
@@ -249,7 +249,7 @@ def _loop(parts: _Parts, folder: RunFolder, watch: Watch) -> Loop:
         checkpoints=CheckpointFolder(folder.checkpoints),
         metrics=lambda step: Metrics(folder.path / METRICS, step),
         every=Every(training.log_every, training.checkpoint_every, training.validate_every),
-        workers=config.workers,
+        workers=loader_processes(config.workers, config.device),
         validate=validate if domains.selection is not None else None,
         watch=watch,
     )
@@ -262,7 +262,7 @@ def _select(config: RunConfig, domains: Domains, task: Bridge) -> dict[str, Any]
         task.network,
         domains.selection,
         size=config.data.size,
-        workers=config.workers,
+        workers=loader_processes(config.workers, config.device),
         skip_broken=config.data.skip_broken,
     )
     return summary(evaluation, threshold_split=config.data.selection_split, cross_fit=True)

@@ -50,6 +50,11 @@ def make_fabric(*, device: str = "auto", precision: str = "32-true", devices: in
     )
 
 
+def loader_processes(workers: int | None, device: str) -> int:
+    """Loader processes per stream: as wished, else 4 beside a GPU and none on the CPU."""
+    return workers if workers is not None else (0 if check_device(device) == "cpu" else 4)
+
+
 def check_device(device: str) -> str:
     """``cpu``, ``cuda`` or ``mps`` for a wish that may be ``auto``.
 
