@@ -171,9 +171,10 @@ class RunConfig:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: Lightning Fabric's name: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``64-true``.
         devices: Processes on this machine.
-        nodes: Machines, each started with the same command by torchrun or a scheduler.
+        nodes: Machines, each started with the same command by torchrun.
         workers: Loader processes per stream, on which the result does not depend; None: 4 beside a GPU, 0 on the CPU, where
             they would take the cores that compute.
+        versions: Of the packages that made a run, written into its ``config.yaml``; without effect when given.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -187,6 +188,7 @@ class RunConfig:
     devices: int = 1
     nodes: int = 1
     workers: int | None = None
+    versions: dict[str, str] | None = None
 
 
 def config_from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:
@@ -237,9 +239,31 @@ def check_config(config: RunConfig) -> None:
         weight = getattr(loss, name)
         expect(weight >= 0, f"loss.{name}", "of at least 0", weight)
     expect(any(getattr(loss, name) for name in LOSS_TERMS), "a loss", "with a weight above 0", "none")
+    expect(training.steps is None or training.steps > 0, "training.steps", "above 0", training.steps)
+    expect(
+        training.epoch_steps is None or training.epoch_steps > 0,
+        "training.epoch_steps",
+        "above 0",
+        training.epoch_steps,
+    )
+    expect(0 <= training.momentum < 1, "training.momentum", "in [0, 1)", training.momentum)
+    expect(0 <= training.drop <= 1, "training.drop", "in [0, 1]", training.drop)
+    for name in (
+        "warmup",
+        "weight_decay",
+        "head_lr",
+        "discriminator_lr",
+        "checkpoint_every",
+        "validate_every",
+        "log_every",
+    ):
+        expect(getattr(training, name) >= 0, f"training.{name}", "of at least 0", getattr(training, name))
     for phase in training.phases:
         for term in phase.terms or []:
             expect(term in LOSS_TERMS, "training.phases.terms", f"out of {', '.join(LOSS_TERMS)}", term)
         expect(phase.share > 0, "training.phases.share", "above 0", phase.share)
+        trains = [name for name in LOSS_TERMS if getattr(loss, name) and (phase.terms is None or name in phase.terms)]
+        expect(bool(trains), "every phase of training.phases", "to train a term whose weight is above 0", phase.terms)
+        expect(phase.lr is None or phase.lr > 0, "training.phases.lr", "above 0", phase.lr)
     expect(config.model.freeze >= 0, "model.freeze", "of at least 0", config.model.freeze)
     expect(config.workers is None or config.workers >= 0, "--workers", "of at least 0", config.workers)

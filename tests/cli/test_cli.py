@@ -198,6 +198,29 @@ def test_broken_photographs_stop_the_run_or_are_left_out(source: Path, capsys: p
     assert "left out 1 of 4 images that cannot be read" in capsys.readouterr().err
 
 
+def test_a_refused_overwrite_keeps_the_old_run(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*small(source)) == 0
+    before = (source / "run/results.json").read_bytes()
+    for extra in (
+        ("--training.steps", 0),
+        ("--training.warmup", -1),
+        ("--training.momentum", 1),
+        ("--training.batch_size", 3, "--devices", 2),
+        ("--model.weights", "nowhere.pth"),
+        ("--config", "demo-finetune", "--loss.target_cl", 0),
+    ):
+        assert run(*small(source, "--overwrite", *extra)) == 2, extra
+        assert (source / "run/results.json").read_bytes() == before
+    capsys.readouterr()
+
+
+def test_a_runs_own_files_serve_the_next(source: Path) -> None:
+    assert run(*small(source)) == 0
+    again = ["train", "--config", source / "run/config.yaml", "--output", source / "again"]
+    weights = next((source / "run/checkpoints").glob("step-*")) / "tensors.safetensors"
+    assert run(*again, "--model.weights", weights) == 0
+
+
 def test_nan_names_the_step_and_every_term(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*small(source, "--training.lr", 1e30, "--training.steps", 20, "--training.checkpoint_every", 1)) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]

@@ -86,7 +86,6 @@ def test_validations_keep_the_best_checkpoint_with_its_threshold(run: Path) -> N
 
 def test_settings_survive_the_run_folder(run: Path) -> None:
     stored = yaml.safe_load((run / "config.yaml").read_text())
-    stored.pop("versions")
     config: RunConfig = config_from_dict(RunConfig, stored)
     assert config.training.steps == 12
     assert config.data.scale == (0.5, 1.0)

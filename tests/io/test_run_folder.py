@@ -60,6 +60,30 @@ def test_a_running_run_is_refused_even_with_overwrite(tmp_path: Path) -> None:
     RunFolder(run).reopen()  # the lock goes with its process
 
 
+FORKS = """
+import os, sys, time
+from attnbn.io.run_folder import RunFolder
+folder = RunFolder(sys.argv[1])
+folder.begin({}, overwrite=False)
+child = os.fork()
+if not child:
+    os.close(1)
+    time.sleep(60)
+print(child, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_forked_process_does_not_keep_the_lock(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True, check=True
+    )
+    try:
+        RunFolder(tmp_path / "run").reopen()
+    finally:
+        os.kill(int(done.stdout), 9)
+
+
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     first = Metrics(path, 0)

@@ -87,6 +87,28 @@ def test_a_full_disk_leaves_the_one_before_and_nothing_half_written(
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
 
 
+def test_a_new_one_stays_beside_damaged_ones_of_later_steps(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(saved(20))
+    folder.save(saved(30))
+    for step in (20, 30):
+        (tmp_path / f"step-{step:08d}/state.json").write_text("")
+    folder.save(saved(10))
+    back, damaged = folder.newest()
+    assert back is not None
+    assert (back.step, len(damaged)) == (10, 2)
+
+
+def test_what_a_kill_left_behind_is_tidied(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(saved(5), name="best")
+    (tmp_path / "best").rename(tmp_path / ".best.old")  # killed between the two renames
+    (tmp_path / ".step-00000007.part").mkdir()
+    folder.recover()
+    assert folder.named("best").step == 5
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
 def test_without_any_checkpoint(tmp_path: Path) -> None:
     assert CheckpointFolder(tmp_path).newest() == (None, [])
     with pytest.raises(InputError, match="none was written yet"):

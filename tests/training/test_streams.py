@@ -62,6 +62,26 @@ def test_bad_input() -> None:
         next(stream().batches(0, 1, world=3))
 
 
+class Torn:
+    """Item 3 cannot be read."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, item: int) -> int:
+        if item == 3:
+            raise InputError("broken: photo.jpg")
+        return item
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_item_is_one_line_from_any_process(workers: int) -> None:
+    torn = Stream("source", Torn(), transform, list, seed=3, batch_size=7)
+    with pytest.raises(InputError) as error:
+        list(torn.batches(0, 1, workers=workers))
+    assert str(error.value) == "broken: photo.jpg"
+
+
 def test_a_batch_of_tensors_from_workers() -> None:
     tensors = Stream("t", torch.eye(3), lambda item, seed: item * (seed % 5), torch.stack, seed=0, batch_size=2)
     assert torch.equal(torch.cat(list(tensors.batches(0, 3))), torch.cat(list(tensors.batches(0, 3, workers=1))))

@@ -61,15 +61,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.main(argv[1:])
         return 0
     except AttnbnError as error:
-        print(f"attnbn: {error}", file=sys.stderr)
-        return error.exit_status
+        return _end(str(error), error.exit_status)
     except KeyboardInterrupt as interrupt:
-        print(f"attnbn: {interrupt or 'stopped'}", file=sys.stderr)
-        return getattr(interrupt, "exit_status", 130)
+        return _end(str(interrupt) or "stopped", getattr(interrupt, "exit_status", 130))
     except BrokenPipeError:
         # the reader of our output (head, less) is gone; leave nothing for the interpreter to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _end(message: str, status: int) -> int:
+    """Say why once, on the first of several processes, and give the exit status.
+
+    The others of one machine's launcher end with 0: at any other status it would kill the first before it can speak.
+    """
+    local, launched = os.environ.get("LOCAL_RANK", "0"), "TORCHELASTIC_RUN_ID" in os.environ
+    if int(os.environ.get("RANK", local)) == 0:
+        print(f"attnbn: {message}", file=sys.stderr)
+        return status
+    return status if launched else 0
 
 
 def run() -> None:

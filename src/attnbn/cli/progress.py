@@ -92,6 +92,7 @@ class _LiveBar:
         bar.update(self.task, completed=progress.step, **fields)
         if progress.step == progress.steps:
             bar.remove_task(self.task)
+            self.task = None
 
 
 class _PlainLines:

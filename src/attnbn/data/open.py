@@ -64,6 +64,19 @@ def open_dataset(
     return dataset
 
 
+def place_of(spec: str) -> tuple[str, str]:
+    """Kind and place of a data set; equal for two ways of naming the same one."""
+    kind, path = _parse(spec)
+    if kind == "scenes":
+        return kind, path
+    place = Path(path).expanduser().resolve()
+    if kind == "voc":
+        from attnbn.data.voc_layout import find_root
+
+        place = find_root(place).resolve()
+    return kind, str(place)
+
+
 def has_masks(spec: str) -> bool:
     """Whether a data set of this specification can have masks at all.
 

@@ -18,7 +18,7 @@ from attnbn.inference.load import load, read_config
 from attnbn.inference.predict import predict
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
-from attnbn.io.run_folder import CONFIG, METRICS, RunFolder
+from attnbn.io.run_folder import CONFIG, METRICS, RESULTS, RunFolder
 from attnbn.report.ablation import AblationReport, Compared, ReportRow, read_terms
 from attnbn.training.devices import check_device
 
@@ -151,6 +151,7 @@ def _ceiling_once(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> d
         return run.results()
     if overwrite:
         shutil.rmtree(run.checkpoints, ignore_errors=True)
+        (run.path / RESULTS).unlink(missing_ok=True)
     result = train_ceiling(config, run.path, SPLIT, watch=watch)
     run.write_results(result)
     return result

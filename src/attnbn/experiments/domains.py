@@ -45,7 +45,7 @@ def needed_terms(config: RunConfig) -> set[str]:
     """Terms of Eq. 7 that any phase of the run trains."""
     on = {name for name in LOSS_TERMS if getattr(config.loss, name)}
     phases = config.training.phases
-    return on if not phases else {t for phase in phases for t in (phase.terms or on)} & on
+    return on if not phases else {t for phase in phases for t in (on if phase.terms is None else phase.terms)} & on
 
 
 def open_domains(config: RunConfig) -> Domains:

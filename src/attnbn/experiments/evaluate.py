@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from attnbn.data.open import has_masks, open_dataset
+from attnbn.data.open import has_masks, open_dataset, place_of
 from attnbn.inference.evaluate import evaluate, summary
 from attnbn.inference.load import TrainedRun, load
 from attnbn.training.devices import check_device
@@ -75,8 +75,4 @@ def _same(trained: TrainedRun, target: str, split: str) -> bool:
     own = trained.config.data.target
     if own is None or split != trained.threshold_split:
         return False
-    kinds = [spec.partition(":")[0] for spec in (own, target)]
-    paths = [spec.partition(":")[2] for spec in (own, target)]
-    return kinds[0] == kinds[1] and (
-        paths[0] == paths[1] or (os.path.exists(paths[0]) and os.path.exists(paths[1]) and os.path.samefile(*paths))
-    )
+    return place_of(own) == place_of(target)

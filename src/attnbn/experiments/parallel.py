@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,7 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> list[dict[str, Any]]:
     # spawned, not forked: a fork would copy PyTorch's thread pools in an unknown state
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(threads,)) as pool:
-        futures = [pool.submit(job.call, *job.arguments) for job in jobs]
-        try:
-            _follow(jobs, futures)
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
-        return [future.result() for future in futures]
+        return _follow(jobs, pool, processes)
 
 
 def _begin(threads: int) -> None:
@@ -71,27 +64,48 @@ def _begin(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _follow(jobs: Sequence[Job], futures: Sequence[Future[dict[str, Any]]]) -> None:
-    """Report progress until all are done or one has failed."""
+def _follow(jobs: Sequence[Job], pool: ProcessPoolExecutor, processes: int) -> list[dict[str, Any]]:
+    """Hand out jobs as processes come free, and report progress until all are done or one has failed.
+
+    The pool never holds more than it runs: what it holds cannot be taken back after a failure.
+    """
+    waiting = list(range(len(jobs)))
+    running: dict[Future[dict[str, Any]], int] = {}
+    results: dict[int, dict[str, Any]] = {}
     shown = [0] * len(jobs)
-    while True:
-        done, pending = wait(futures, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
-        for index, job in enumerate(jobs):
-            line = _last_line(job.metrics) if os.path.exists(job.metrics) else None
+    earlier = [_inode(job.metrics) for job in jobs]
+    while waiting or running:
+        while waiting and len(running) < processes:
+            index = waiting.pop(0)
+            running[pool.submit(jobs[index].call, *jobs[index].arguments)] = index
+        done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        for index in running.values():
+            # the file of an earlier run stands until the new one begins its own
+            line = _last_line(jobs[index].metrics) if _inode(jobs[index].metrics) != earlier[index] else None
             if line is not None and line["step"] != shown[index]:
                 shown[index] = line["step"]
-                job.watch(Progress(line["step"], job.steps, line["terms"], line["images_per_second"]))
-        if not pending:
-            return
+                jobs[index].watch(Progress(line["step"], jobs[index].steps, line["terms"], line["images_per_second"]))
+        for future in done:
+            index = running.pop(future)
+            results[index] = future.result()
+    return [results[index] for index in range(len(jobs))]
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _last_line(metrics: Path) -> dict[str, Any] | None:
     """The newest whole line of losses."""
-    with metrics.open("rb") as file:
-        file.seek(max(0, metrics.stat().st_size - 4096))
-        lines = file.read().split(b"\n")[:-1]
+    try:
+        with metrics.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            lines = file.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
     for text in reversed(lines):
         try:
             line: dict[str, Any] = json.loads(text)

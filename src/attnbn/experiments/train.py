@@ -28,7 +28,7 @@ from attnbn.tasks.bridge import Bridge
 from attnbn.training.checkpoint import Checkpoint, CheckpointFolder
 from attnbn.training.devices import check_device, loader_processes, make_fabric
 from attnbn.training.loop import Every, Loop, Progress
-from attnbn.training.schedules import learning_rate_factor, place
+from attnbn.training.schedules import Stretch, learning_rate_factor, place
 from attnbn.training.streams import Stream, fold
 
 Say = Callable[[str], None]
@@ -101,6 +101,7 @@ def resume(
     parts = _prepare(config)
     if _first_process():
         folder.reopen()
+        CheckpointFolder(folder.checkpoints).recover()
     newest, damaged = CheckpointFolder(folder.checkpoints).newest()
     if _first_process():
         for line in damaged:
@@ -117,7 +118,8 @@ def _folder(config: RunConfig) -> RunFolder:
 
 def _first_process() -> bool:
     """Whether this process writes. Known before the processes are launched, so that a refusal comes from one of them."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    local = int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0"))
+    return int(os.environ.get("RANK", local)) == 0
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class _Parts:
     task: Bridge
     weights: WeightsReport | None
     fabric: Any
+    stretches: list[Stretch]
 
 
 def _prepare(config: RunConfig) -> _Parts:
@@ -136,7 +139,14 @@ def _prepare(config: RunConfig) -> _Parts:
     fabric = make_fabric(device=config.device, precision=config.precision, devices=config.devices, nodes=config.nodes)
     domains = open_domains(config)
     task, weights = _task(config, domains)
-    return _Parts(config, domains, task, weights, fabric)
+    if config.training.batch_size % fabric.world_size:
+        raise InputError(
+            f"expected training.batch_size divisible by {fabric.world_size} processes, got {config.training.batch_size}"
+        )
+    measure = domains.source if domains.target is None else domains.target
+    assert measure is not None
+    epoch = config.training.epoch_steps or max(1, round(len(measure) / config.training.batch_size))
+    return _Parts(config, domains, task, weights, fabric, place(config.training, epoch))
 
 
 def _run(parts: _Parts, folder: RunFolder, newest: Checkpoint | None, say: Say, watch: Watch) -> dict[str, Any]:
@@ -172,19 +182,19 @@ def _stored(config: RunConfig, domains: Domains) -> dict[str, Any]:
         classes=list(domains.classes),
         source=_absolute_spec(data.source),
         target=_absolute_spec(data.target),
-        saliency=None if data.saliency is None else str(Path(data.saliency).resolve()),
+        saliency=None if data.saliency is None else str(Path(data.saliency).expanduser().resolve()),
     )
     weights = config.model.weights
-    if weights is not None and Path(weights).exists():
-        weights = str(Path(weights).resolve())
-    resolved_config = replace(config, data=resolved, model=replace(config.model, weights=weights))
-    values: dict[str, Any] = _plain(asdict(resolved_config))
-    return {**values, "versions": versions()}
+    if weights is not None and Path(weights).expanduser().exists():
+        weights = str(Path(weights).expanduser().resolve())
+    model = replace(config.model, weights=weights)
+    values: dict[str, Any] = _plain(asdict(replace(config, data=resolved, model=model, versions=versions())))
+    return values
 
 
 def _absolute_spec(spec: str | None) -> str | None:
     kind, colon, path = (spec or "").partition(":")
-    return f"{kind}:{Path(path).resolve()}" if colon and kind != "scenes" else spec
+    return f"{kind}:{Path(path).expanduser().resolve()}" if colon and kind != "scenes" else spec
 
 
 def _plain(value: Any) -> Any:
@@ -231,9 +241,6 @@ def _loop(parts: _Parts, folder: RunFolder, watch: Watch) -> Loop:
         for name, dataset in (("source", domains.source), ("target", domains.target))
         if dataset is not None
     }
-    measure = streams.get("target", streams.get("source"))
-    assert measure is not None
-    epoch = training.epoch_steps or max(1, round(measure.length / training.batch_size))
 
     def validate(step: int) -> dict[str, Any]:
         figures = _select(config, domains, task)
@@ -242,7 +249,7 @@ def _loop(parts: _Parts, folder: RunFolder, watch: Watch) -> Loop:
     return Loop(
         task,
         streams,
-        place(training, epoch),
+        parts.stretches,
         lambda stretch, step: learning_rate_factor(training, stretch, step),
         parts.fabric,
         seed=config.seed,

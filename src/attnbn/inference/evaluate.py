@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -180,5 +179,5 @@ def _by_name(names: Sequence[str], values: Tensor) -> dict[str, float]:
 
 def _with(thresholds: tuple[float, ...], further: float) -> tuple[float, ...]:
     """The thresholds and a further one; one that equals another in float32, as they are compared, is no new one."""
-    near = any(math.isclose(t, further, rel_tol=1e-6) for t in thresholds)
-    return thresholds if near else tuple(sorted((*thresholds, further)))
+    known = bool((torch.tensor(thresholds, dtype=torch.float32) == torch.tensor(further, dtype=torch.float32)).any())
+    return thresholds if known else tuple(sorted((*thresholds, further)))

@@ -78,8 +78,7 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "last", device: str |
 
 def read_config(stored: dict[str, Any]) -> tuple[RunConfig, tuple[str, ...]]:
     """A run's settings and classes from its ``config.yaml``."""
-    known = {key: value for key, value in stored.items() if key != "versions"}
-    config: RunConfig = config_from_dict(RunConfig, known)
+    config: RunConfig = config_from_dict(RunConfig, stored)
     if not isinstance(config.data.classes, list):
         raise InputError("expected the classes of the run as a list in config.yaml: data.classes")
     return config, tuple(config.data.classes)

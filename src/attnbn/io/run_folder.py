@@ -6,10 +6,12 @@ its presence means that the run is finished), ``report.html``.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +22,18 @@ from attnbn.io.atomic import explained, write_json, write_text
 from attnbn.io.errors import InputError
 
 CONFIG, METRICS, RESULTS, CHECKPOINTS, LOCK = "config.yaml", "metrics.jsonl", "results.json", "checkpoints", ".lock"
+
+
+_LOCKS: weakref.WeakSet[IO[str]] = weakref.WeakSet()
+
+
+def _close_locks() -> None:
+    for lock in _LOCKS:
+        lock.close()
+
+
+# A lock lives as long as any copy of its handle: loader processes must not keep it beyond the process that took it.
+os.register_at_fork(after_in_child=_close_locks)
 
 
 class RunFolder:
@@ -50,7 +64,11 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"expected output to be a folder, got a file: {self.path}")
         if self.path.exists():
-            self._clear(overwrite)
+            try:
+                self._clear(overwrite)
+            except InputError:
+                self.release()
+                raise
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self._acquire()
@@ -71,9 +89,9 @@ class RunFolder:
                 f"the folder already holds {state}; choose another --output or add --overwrite: {self.path}"
             )
         with explained(self.path):
-            for name in (CONFIG, METRICS, RESULTS, "report.html"):
-                (self.path / name).unlink(missing_ok=True)
             shutil.rmtree(self.checkpoints, ignore_errors=True)
+            for name in (METRICS, RESULTS, "report.html", CONFIG):  # the last says that this is a run
+                (self.path / name).unlink(missing_ok=True)
 
     def reopen(self) -> None:
         """Lock an existing run's folder to continue it.
@@ -98,10 +116,12 @@ class RunFolder:
                 f"another process is writing to this run; wait for it or stop it first: {self.path}"
             ) from error
         self._lock = lock
+        _LOCKS.add(lock)
 
     def release(self) -> None:
         """Let others write."""
         if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
             self._lock.close()
             self._lock = None
 
@@ -171,4 +191,5 @@ class Metrics:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # each line was flushed, or has raised already
+            self._file.close()

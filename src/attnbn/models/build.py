@@ -73,7 +73,9 @@ def _tapped(config: ModelConfig, num_classes: int, activation: Activation) -> Bu
         )
     if config.freeze:
         raise InputError("model.freeze needs a backbone with a built-in split; leave it out with model.layer")
-    classifier = torchvision.models.get_model(config.backbone)
+    # auxiliary heads would make its output a tuple while training
+    options = {"aux_logits": False, "init_weights": False} if config.backbone in ("googlenet", "inception_v3") else {}
+    classifier = torchvision.models.get_model(config.backbone, **options)
     report = None
     if config.weights is not None:
         state = read_state_dict(config.weights, config.backbone)

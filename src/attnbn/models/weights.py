@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from attnbn.io.errors import InputError
 
+OWN = "modules.network."
+"""What the network's tensors are called in a checkpoint of ours."""
+
 
 @dataclass
 class WeightsReport:
@@ -51,7 +54,7 @@ def read_state_dict(weights: str, backbone: str) -> dict[str, Tensor]:
     """
     if weights.isidentifier() and not Path(weights).exists():
         return _from_torchvision(weights, backbone)
-    path = Path(weights)
+    path = Path(weights).expanduser()
     if not path.is_file():
         raise InputError(
             f"expected model.weights to be a .safetensors or .pth file or a torchvision name such as IMAGENET1K_V1, "
@@ -59,7 +62,7 @@ def read_state_dict(weights: str, backbone: str) -> dict[str, Tensor]:
         )
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return _network_of(safetensors.torch.load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (
         safetensors.SafetensorError,
@@ -76,6 +79,12 @@ def read_state_dict(weights: str, backbone: str) -> dict[str, Tensor]:
             f"the file may be cut off or hold code, which is never executed: save it again as .safetensors: {path}"
         ) from error
     return _plain_state_dict(loaded, path)
+
+
+def _network_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network's part of one of our own checkpoints; anything else as it is."""
+    own = {k.removeprefix(OWN): v for k, v in state.items() if k.startswith(OWN)}
+    return own or {name.removeprefix("module."): value for name, value in state.items()}
 
 
 def _from_torchvision(name: str, backbone: str) -> dict[str, Tensor]:

@@ -107,8 +107,22 @@ class CheckpointFolder:
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
-        for old in self._steps()[self.keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+        if name is None:
+            # counted from this one down: damaged ones with a higher number must not push it out
+            older = [folder for folder in self._steps() if folder.name < final.name]
+            for old in older[self.keep - 1 :]:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def recover(self) -> None:
+        """Tidy up after a kill in the middle of a save; only the process that writes may call this."""
+        for old in self.path.glob(".*.old"):
+            final = self.path / old.name[1:].removesuffix(".old")
+            if final.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.rename(final)
+        for part in self.path.glob(".*.part"):
+            shutil.rmtree(part, ignore_errors=True)
 
     @staticmethod
     def _write(folder: Path, checkpoint: Checkpoint) -> None:
@@ -132,7 +146,11 @@ class CheckpointFolder:
             old = final.with_name(f".{final.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
-            temporary.rename(final)
+            try:
+                temporary.rename(final)
+            except OSError:
+                old.rename(final)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             temporary.rename(final)

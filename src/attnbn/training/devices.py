@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Literal, cast
 
 import torch
@@ -36,6 +37,7 @@ def make_fabric(*, device: str = "auto", precision: str = "32-true", devices: in
     many = devices * nodes > 1 or (launched and int(os.environ.get("WORLD_SIZE", "1")) > 1)
     # Two forward passes (source, target) precede one backward: broadcasting buffers in between would change tensors
     # that the first pass's graph still needs.
+    warnings.filterwarnings("ignore", ".*broadcast_buffers.*", FutureWarning)  # its new name is not in PyTorch 2.14
     strategy: DDPStrategy | str = DDPStrategy(broadcast_buffers=False) if many else "auto"
     if launched:
         devices, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])

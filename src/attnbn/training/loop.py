@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from attnbn.config import Phase
-from attnbn.io.errors import RunError
+from attnbn.io.errors import AttnbnError, InputError, RunError
 from attnbn.io.run_folder import Metrics
 from attnbn.losses import Mean
 from attnbn.training.checkpoint import Checkpoint, CheckpointFolder, load_optimizer, module_tensors, optimizer_tensors
@@ -29,6 +29,7 @@ from attnbn.training.schedules import Stretch
 from attnbn.training.streams import Stream, fold
 
 Terms = dict[str, Mean]
+T = TypeVar("T")
 Validate = Callable[[int], dict[str, Any]]
 
 
@@ -72,7 +73,7 @@ class _State:
     """What besides weights and optimisers a resumed run needs."""
 
     sums: dict[str, float] = field(default_factory=dict)
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
     best: float = -math.inf
 
 
@@ -128,7 +129,7 @@ class Loop:
         self.workers, self.validate, self.watch = workers, validate, watch
         self.plain = dict(task.modules)  # unwrapped: their names are the checkpoint's
         self.state = _State()
-        self.signal = 0
+        self.signal, self.asked = 0, 0.0
 
     def run(self, resume: Checkpoint | None = None) -> None:
         """Train from the beginning or from ``resume`` to the end.
@@ -141,8 +142,10 @@ class Loop:
         for name, module in self.plain.items():
             self.task.modules[name] = self.fabric.setup_module(module)
             if resume is not None:  # after the wrapper gave the module its device and precision
-                module.load_state_dict(resume.module(name))
+                _load(module, resume.module(name), name)
         if resume is not None:
+            if "precision" in resume.state:
+                self.fabric.strategy.precision.load_state_dict(resume.state["precision"])
             self.state = _State(**resume.state["loop"])
             self.state.best = -math.inf if self.state.best is None else self.state.best
         self.metrics = self.open_metrics(done) if self.fabric.is_global_zero else None
@@ -163,8 +166,6 @@ class Loop:
         if resume is not None:
             for name, optimizer in optimizers.items():
                 load_optimizer(name, optimizer, resume)
-            if "precision" in resume.state:
-                self.fabric.strategy.precision.load_state_dict(resume.state["precision"])
         rates = {name: [group["lr"] for group in opt.param_groups] for name, opt in optimizers.items()}
         prepared = {name: self.fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()}
         batches = self._batches(stretch, start)
@@ -172,7 +173,7 @@ class Loop:
             module.train()
         for step in range(start, stretch.stop):
             began = time.perf_counter()
-            batch = {name: self.fabric.to_device(next(batches[name])) for name in batches}
+            batch = self._together(lambda: {name: self.fabric.to_device(next(batches[name])) for name in batches})
             factor = self.factor(stretch, step)
             for name, optimizer in optimizers.items():
                 for group, rate in zip(optimizer.param_groups, rates[name], strict=True):
@@ -237,10 +238,10 @@ class Loop:
         last = done == steps
         for name, value in values.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
-        state.count += 1
+            state.counts[name] = state.counts.get(name, 0) + 1
         self.watch(Progress(done, steps, values, speed))
         if last or (self.every.log and done % self.every.log == 0):
-            means = {name: total / state.count for name, total in state.sums.items()}
+            means = {name: total / state.counts[name] for name, total in state.sums.items()}
             line = {
                 "step": done,
                 "phase": phase,
@@ -249,7 +250,7 @@ class Loop:
                 "images_per_second": round(speed, 2),
             }
             self._write({**line, "time": round(time.time(), 3)})
-            state.sums, state.count = {}, 0
+            state.sums, state.counts = {}, {}
         if self.validate is not None and self.every.validate and done % self.every.validate == 0 and not last:
             self._validate(phase, done, optimizers)
         stop = self._stop_asked()
@@ -260,7 +261,8 @@ class Loop:
 
     def _validate(self, phase: int, done: int, optimizers: dict[str, Optimizer]) -> None:
         assert self.validate is not None
-        result = self.validate(done) if self.fabric.is_global_zero else {}
+        validate = self.validate
+        result = self._together(lambda: validate(done) if self.fabric.is_global_zero else {})
         result = self.fabric.broadcast(result)
         for module in self.task.modules.values():
             module.train()
@@ -278,6 +280,23 @@ class Loop:
         name: str | None = None,
         validation: dict[str, Any] | None = None,
     ) -> None:
+        self._together(lambda: self._write_checkpoint(phase, done, optimizers, name, validation))
+
+    def _write_checkpoint(
+        self,
+        phase: int,
+        done: int,
+        optimizers: dict[str, Optimizer],
+        name: str | None,
+        validation: dict[str, Any] | None,
+    ) -> None:
+        broken = [key for module in self.plain.values() for key, value in module.state_dict().items()
+                  if value.is_floating_point() and not value.isfinite().all()]  # fmt: skip
+        if broken:
+            raise RunError(
+                f"weights are not finite after step {done} (first: {broken[0]}); the checkpoints before it are kept: "
+                "start anew with a lower learning rate or a longer warm-up"
+            )
         if self.fabric.is_global_zero:
             tensors: dict[str, Tensor] = {}
             plain: dict[str, Any] = {}
@@ -288,14 +307,30 @@ class Loop:
                 tensors |= moving
                 plain |= fixed
             best = None if math.isinf(self.state.best) else self.state.best
-            loop = {"sums": self.state.sums, "count": self.state.count, "best": best}
+            loop = {"sums": self.state.sums, "counts": self.state.counts, "best": best}
             state: dict[str, Any] = {"phase": phase, "loop": loop, "optimizers": plain}
             if validation is not None:
                 state["validation"] = validation
             if precision := self.fabric.strategy.precision.state_dict():
                 state["precision"] = precision
             self.checkpoints.save(Checkpoint(done, tensors, state), name)
-        self.fabric.barrier()
+
+    def _together(self, work: Callable[[], T]) -> T:
+        """Do what may fail in one process alone; if it does, all raise its error instead of waiting for it."""
+        if self.fabric.world_size == 1:
+            return work()
+        failure: AttnbnError | None = None
+        outcome: T | None = None
+        try:
+            outcome = work()
+        except AttnbnError as error:
+            failure = error
+        failed = torch.tensor(float(failure is not None), device=self.fabric.device)
+        if self._summed(failed) > 0:
+            failures: list[Any] = [None] * self.fabric.world_size
+            torch.distributed.all_gather_object(failures, failure)
+            raise next(error for error in failures if error is not None)
+        return cast(T, outcome)
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.metrics is not None:
@@ -305,9 +340,10 @@ class Loop:
         """Finish the step and write a checkpoint first; a second Ctrl-C stops at once."""
 
         def ask(signum: int, _frame: FrameType | None) -> None:
-            if self.signal:
+            # a supervisor may send several at once; a person's second Ctrl-C comes later
+            if self.signal and time.monotonic() - self.asked > 1:
                 raise KeyboardInterrupt
-            self.signal = signum
+            self.signal, self.asked = self.signal or signum, time.monotonic()
 
         try:
             return {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
@@ -323,6 +359,16 @@ class Loop:
         return bool(self.signal)
 
 
+def _load(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the checkpoint's {name} is of another architecture than config.yaml says: {reason}"
+        ) from error
+
+
 def guard_finite(terms: Mapping[str, float], step: int) -> None:
     """Stop at the first loss that is NaN or infinite.
 
@@ -333,5 +379,5 @@ def guard_finite(terms: Mapping[str, float], step: int) -> None:
         shown = ", ".join(f"{name} {value:.6g}" for name, value in terms.items())
         raise RunError(
             f"a loss is not finite at step {step} ({shown}); the checkpoints before it are kept: "
-            "lower the learning rate or the term's weight and continue with --resume, or start anew"
+            "start anew with a lower learning rate, a longer warm-up or a smaller weight of the term that left the others"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from attnbn.io.errors import InputError
+from attnbn.io.errors import InputError, RunError
 
 
 def fold(*parts: object) -> int:
@@ -49,8 +50,29 @@ class _Seeded(Dataset[Any]):
 
     def __getitem__(self, j: int) -> Any:
         stream = self.stream
-        item = stream.dataset[item_of(stream.seed, stream.name, j, stream.length)]
+        try:
+            item = stream.dataset[item_of(stream.seed, stream.name, j, stream.length)]
+        except InputError as error:
+            # as a value: an exception would come from a loader process wrapped in that process's traceback
+            return _Unreadable(str(error))
         return stream.transform(item, augmentation_seed(stream.seed, stream.name, j))
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """An item that could not be read, and why."""
+
+    message: str
+
+
+class _Collate:
+    """The stream's own collating, unless an item could not be read."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, items: list[Any]) -> Any:
+        return next((item for item in items if isinstance(item, _Unreadable)), None) or self.collate(items)
 
 
 class _Steps(Sampler[list[int]]):
@@ -111,16 +133,31 @@ class Stream:
         """This process's batches of steps ``start`` to ``stop - 1``.
 
         Raises:
-            InputError: if the batch cannot be divided among the processes, or from reading an item.
+            InputError: if the batch cannot be divided among the processes, or an item cannot be read.
+            RunError: if a loader process died.
         """
         if self.batch_size % world:
             raise InputError(f"expected training.batch_size divisible by {world} processes, got {self.batch_size}")
         loader: DataLoader[Any] = DataLoader(
             _Seeded(self),
             batch_sampler=_Steps(start, stop, self.batch_size, rank, world),
-            collate_fn=self.collate,
+            collate_fn=_Collate(self.collate),
             num_workers=workers,
             worker_init_fn=_leave_interrupts_to_the_loop,
             pin_memory=pin,
         )
-        return iter(loader)
+        return _checked(loader)
+
+
+def _checked(loader: DataLoader[Any]) -> Iterator[Any]:
+    try:
+        for batch in loader:
+            if isinstance(batch, _Unreadable):
+                raise InputError(batch.message)
+            yield batch
+    except RuntimeError as error:
+        if isinstance(error, RunError) or "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            "a loader process died, perhaps for lack of memory: continue with --resume and fewer --workers"
+        ) from error
