@@ -104,10 +104,12 @@ def test_options_win_wherever_they_stand() -> None:
     [
         (["--config", "animals-attbn"], "did you mean animals-attnbn"),
         (["--config"], "after --config"),
-        (["--loss.attention", "much"], 'Parser key "loss.attention".*got value: much'),
-        (["--loss.atention", "1"], "unrecognized arguments: --loss.atention"),
+        (["--loss.attention", "much"], "expected --loss.attention to be a number, got much"),
+        (["--training.steps", "abc"], "expected --training.steps to be a whole number or null, got abc"),
+        (["--loss.atention", "1"], "unknown option --loss.atention, did you mean --loss.attention?"),
+        (["--steps", "1"], "unknown option --steps, did you mean --training.steps?"),
         (["--resume", "x", "--loss.attention", "1"], "leave out --loss.attention"),
-        (["--model.head", "old"], "model.head"),
+        (["--model.head", "old"], "expected --model.head to be one of .keep., .new., got old"),
     ],
 )
 def test_bad_options_are_one_line(arguments: list[str], message: str) -> None:
@@ -160,6 +162,29 @@ def test_from_training_to_pictures(source: Path, capsys: pytest.CaptureFixture[s
         assert data["maps"].dtype == np.float16
 
 
+def test_attend_writes_only_where_it_may(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*small(source)) == 0
+    capsys.readouterr()
+    line = fails(capsys, 2, "attend", source / "run", source / "source/cat", "--output", source / "maps")
+    assert "expected a new or empty folder" in line
+    (source / "bad.jpg").write_bytes(b"")
+    assert str(source / "bad.jpg") in fails(
+        capsys, 2, "attend", source / "run", source / "bad.jpg", "--output", source / "z"
+    )
+    assert not (source / "z").exists()
+
+
+def test_a_recipe_file_that_is_no_yaml(tmp_path: Path) -> None:
+    for text, message in (
+        ("a: [1", "expected YAML"),
+        ("- 1", "expected settings by name"),
+        ("training: {stpes: 1}", "steps"),
+    ):
+        (tmp_path / "mine.yaml").write_text(text)
+        with pytest.raises(InputError, match=message):
+            parse(["--config", str(tmp_path / "mine.yaml")])
+
+
 def test_bad_input_is_one_line_and_leaves_nothing(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def failing(*extra: object) -> str:
         line = fails(capsys, 2, *small(source, *extra))
@@ -194,7 +219,8 @@ def test_broken_photographs_stop_the_run_or_are_left_out(source: Path, capsys: p
     broken.write_bytes(broken.read_bytes()[:100])
     assert run(*small(source)) == 2
     assert "source/cat/0.jpg" in capsys.readouterr().err
-    assert run(*small(source, "--overwrite", "--data.skip_broken", "true")) == 0
+    assert not (source / "run").exists()
+    assert run(*small(source, "--data.skip_broken", "true")) == 0
     assert "left out 1 of 4 images that cannot be read" in capsys.readouterr().err
 
 

@@ -131,7 +131,7 @@ def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line_with_the_file() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    with pytest.raises(RunError, match="no space left to write.*--resume.*x"):
+    with pytest.raises(RunError, match="no space left to write.*x"):
         from attnbn.io.atomic import explained
 
         with explained("x"), Path("/dev/full").open("w") as file:

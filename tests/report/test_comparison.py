@@ -22,7 +22,14 @@ def test_a_row() -> None:
     row = comparison_row("first", image, [prediction(truth)] * 2, [0.3, 0.6], ["cat", "dog", "cow", "sheep"])
     assert len(row.cells) == len(comparison_headings(["Grad-CAM", "AttnBN"])) == 6
     captions = [cell.caption for cell in row.cells]
-    assert captions == ["", "cat", "cat 95 %, sheep 73 % +1", "100.0 % mIoU", "cat 95 %, sheep 73 % +1", "100.0 % mIoU"]
+    assert captions == [
+        "",
+        "cat",
+        "cat 95\u00a0%, sheep 73\u00a0% and 1 more",
+        "100.0 % mIoU",
+        "cat 95\u00a0%, sheep 73\u00a0% and 1 more",
+        "100.0 % mIoU",
+    ]
     np.testing.assert_array_equal(row.cells[0].picture, image.numpy().transpose(1, 2, 0))
     np.testing.assert_array_equal(row.cells[1].picture, mask_picture(image, truth))
     np.testing.assert_array_equal(row.cells[2].picture, overlay(image, torch.tensor([[1.0, 0], [0, 0.5]])))
@@ -34,4 +41,4 @@ def test_a_row() -> None:
 def test_without_a_true_mask() -> None:
     image = torch.zeros(3, 2, 2, dtype=torch.uint8)
     row = comparison_row("first", image, [prediction(None)], [0.3], ["cat", "dog", "cow", "sheep"])
-    assert [cell.caption for cell in row.cells] == ["", "no mask", "cat 95 %, sheep 73 % +1", ""]
+    assert [cell.caption for cell in row.cells] == ["", "no mask", "cat 95\u00a0%, sheep 73\u00a0% and 1 more", ""]

@@ -43,4 +43,5 @@ def main(arguments: Sequence[str]) -> None:
     for line in name_broken(done.broken):
         print(line, file=sys.stderr)
     already = f", {done.skipped} were there already" if done.skipped else ""
-    print(f"{done.written} photographs written to {given.output}{already}")
+    noun = "photograph" if done.written == 1 else "photographs"
+    print(f"{done.written} {noun} written to {given.output}{already}")

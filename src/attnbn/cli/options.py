@@ -67,7 +67,7 @@ def name_broken(broken: Sequence[str], shown: int = 10) -> list[str]:
         return []
     more = [f"  ... and {len(broken) - shown} more"] if len(broken) > shown else []
     return [
-        f"left out {len(broken)} photographs that cannot be read:",
+        f"left out {len(broken)} photograph{'' if len(broken) == 1 else 's'} that cannot be read:",
         *(f"  {line}" for line in broken[:shown]),
         *more,
     ]

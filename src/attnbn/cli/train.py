@@ -6,8 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from attnbn.cli.messages import plain
 from attnbn.config import RunConfig
 from attnbn.io.errors import InputError
 from attnbn.recipes import path_of
@@ -23,6 +25,18 @@ stand. --print_config shows everything resolved.
 
 PLACES = ("device", "devices", "nodes", "precision", "workers")
 """Settings that a resumed run may change: where it computes, not what."""
+
+
+def _readable(path: Path) -> Path:
+    """The file itself, if it is YAML; the parser's own message would not name it."""
+    import yaml
+
+    try:
+        if not isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict):
+            raise InputError(f"expected settings by name in a YAML file, found none: {path}")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"expected YAML, could not read it ({' '.join(str(error).split())[:120]}): {path}") from error
+    return path
 
 
 @dataclass(frozen=True)
@@ -48,13 +62,16 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
     Raises:
         InputError: in one line, for anything that is not an option or not of its kind.
     """
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+    class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        """Shows defaults, and leaves the examples as they are."""
 
     parser = ArgumentParser(
         prog="attnbn train",
         description="Train AttnBN or any row of the paper's ablation on your images.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="a recipe's name or a YAML file")
@@ -68,7 +85,8 @@ def parse(arguments: Sequence[str]) -> TrainCommand:
         parsed = parser.parse_args(argv)
         values = parser.instantiate(parsed)
     except argparse.ArgumentError as error:
-        raise InputError(f"{' '.join(str(error).split())} (see attnbn train --help)") from error
+        known = [action.dest for action in parser._actions if action.dest]
+        raise InputError(f"{plain(str(error), known)} (see attnbn train --help)") from error
     config = RunConfig(**{name: getattr(values, name) for name in RunConfig.__dataclass_fields__})
     given = {word.split("=")[0].removeprefix("--") for word in argv if word.startswith("--")}
     if values.resume is not None and (others := sorted(given - {"resume", *PLACES})):
@@ -92,7 +110,7 @@ def _recipe_first(argv: list[str]) -> list[str]:
         name = value if equals else next(words, None)
         if name is None:
             raise InputError("expected a recipe or a YAML file after --config (see attnbn recipes)")
-        front += ["--config", str(path_of(name))]
+        front += ["--config", str(_readable(path_of(name)))]
     return front + rest
 
 

@@ -186,7 +186,9 @@ def _report(
         lead=(
             "Two classifiers, trained from the same random weights for the same number of steps with image-level labels of "
             "the target. Grad-CAM learns from the target alone; AttnBN also sees single toys in a studio with their "
-            "saliency, and carries that foreground prior across. All figures are from test scenes that neither has seen."
+            "saliency, and carries that foreground prior across. The scenes are made to mislead: a class nearly always "
+            "comes with its own ground (rails, water, a road), which is enough to recognise it by. All figures are from "
+            "test scenes that neither has seen."
         ),
         command="attnbn demo",
         rows=shown,

@@ -66,7 +66,12 @@ def train(
     parts = _prepare(config)
     if _first_process():
         folder.begin(_stored(config, parts.domains), overwrite=overwrite)
-    return _run(parts, folder, None, say, watch)
+    try:
+        return _run(parts, folder, None, say, watch)
+    except InputError:
+        if _first_process():  # found while training: without a checkpoint there is nothing to go on with
+            folder.discard_unstarted()
+        raise
 
 
 def resume(

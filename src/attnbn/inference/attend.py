@@ -100,7 +100,8 @@ def attend(
     dataset = Photographs(list_photographs(photographs, leave_out=folder), classes)
     made_by = {"identity": dict(identity or {}), "classes": list(classes), "size": size}
     used = threshold if masks else None
-    files = _Files(folder, tuple(classes), used, _claim(folder, made_by, used, overwrite))
+    digest, manifest = _claim(folder, made_by, used, overwrite)
+    files = _Files(folder, tuple(classes), used, digest)
     mine = own(dataset.names, shard or current_shard())
     wanted = [i for i in mine if not files.complete(dataset.names[i])]
     done = Attended(skipped=len(mine) - len(wanted))
@@ -109,6 +110,8 @@ def attend(
         net, dataset, size=size, indices=wanted, batch_size=batch_size, workers=workers, device=device,
         skip_broken=skip_broken, broken=done.broken,
     ):  # fmt: skip
+        if not done.written and manifest is not None:
+            write_json(folder / MANIFEST, manifest)
         # Read a second time, rather than kept from the first: a batch of large photographs would fill the memory.
         files.write(prediction, read_image(paths[prediction.name]))
         done.written += 1
@@ -124,8 +127,10 @@ def file_names(classes: Iterable[str]) -> list[str]:
     return result
 
 
-def _claim(folder: Path, made_by: dict[str, Any], threshold: float | None, overwrite: bool) -> str:
-    """Make the folder this run's, and give the digest that marks its results.
+def _claim(
+    folder: Path, made_by: dict[str, Any], threshold: float | None, overwrite: bool
+) -> tuple[str, dict[str, Any] | None]:
+    """The digest that marks this run's results, and the manifest to write with the first of them, if it changes.
 
     The threshold is no part of the digest: it changes the masks alone, and a folder without masks has none.
     """
@@ -133,6 +138,10 @@ def _claim(folder: Path, made_by: dict[str, Any], threshold: float | None, overw
     made_by = json.loads(json.dumps(made_by, default=str))
     manifest = folder / MANIFEST
     earlier = _read_manifest(manifest)
+    if earlier is None and not overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise InputError(
+            f"expected a new or empty folder, or one that attend made; choose another --output or say --overwrite: {folder}"
+        )
     different = [key for key in made_by if earlier is not None and earlier.get(key) != made_by[key]]
     before = (earlier or {}).get("threshold")
     if None not in (before, threshold) and before != threshold:
@@ -144,9 +153,8 @@ def _claim(folder: Path, made_by: dict[str, Any], threshold: float | None, overw
         )
     kept = before if threshold is None and not different else threshold
     now = {**made_by, "threshold": kept}
-    if now != earlier:
-        write_json(manifest, now)
-    return hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return digest, None if now == earlier else now
 
 
 def _read_manifest(manifest: Path) -> dict[str, Any] | None:

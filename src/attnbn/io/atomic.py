@@ -28,7 +28,8 @@ def explained(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise RunError(f"no space left to write, free some and start again with --resume: {path}") from error
+            remedy = "free some and run the command again (a training with --resume)"
+            raise RunError(f"no space left to write; {remedy}: {path}") from error
         raise RunError(
             f"could not write ({error.strerror or error}), check the folder's permissions: {path}"
         ) from error

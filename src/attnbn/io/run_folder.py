@@ -93,6 +93,16 @@ class RunFolder:
             for name in (METRICS, RESULTS, "report.html", CONFIG):  # the last says that this is a run
                 (self.path / name).unlink(missing_ok=True)
 
+    def discard_unstarted(self) -> None:
+        """Remove what :meth:`begin` made, if the run has no checkpoint yet."""
+        if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()):
+            return
+        for name in (METRICS, CONFIG, LOCK):
+            (self.path / name).unlink(missing_ok=True)
+        for empty in (self.checkpoints, self.path):
+            with contextlib.suppress(OSError):  # someone else's file is in it
+                empty.rmdir()
+
     def reopen(self) -> None:
         """Lock an existing run's folder to continue it.
 

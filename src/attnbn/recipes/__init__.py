@@ -9,6 +9,9 @@ from pathlib import Path
 
 from attnbn.io.errors import InputError
 
+ROWS = ("grad-cam", "source-target", "source-attention", "finetune", "joint", "attnbn")
+"""Rows of Table 1 in the paper's order."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -26,8 +29,16 @@ class Recipe:
 
 
 def names() -> list[str]:
-    """All recipes' names."""
-    return sorted(p.name.removesuffix(".yaml") for p in files(__name__).iterdir() if p.name.endswith(".yaml"))
+    """All recipes' names: the generic ones, then table by table, rows in the paper's order."""
+    found = [p.name.removesuffix(".yaml") for p in files(__name__).iterdir() if p.name.endswith(".yaml")]
+    return sorted(found, key=_order)
+
+
+def _order(name: str) -> tuple[bool, str, int, str]:
+    table, _, row = name.partition("-")
+    generic = not row or name in ROWS
+    place = ROWS.index(row) if row in ROWS else (int(row) if row.isdigit() else len(ROWS))
+    return not generic, "" if generic else table, place, name
 
 
 def path_of(name: str) -> Path:

@@ -123,7 +123,7 @@ class AblationReport:
         page.heading("Attention maps as segmentations")
         page.paragraph(
             "A class is predicted where the sigmoid of its score exceeds one half; its map, divided by its own maximum, is "
-            f"foreground from the threshold on. Each row's threshold was chosen on another split than {self.split!r}. Mean AP "
+            f"foreground from the threshold on. Each row's threshold was chosen on another split than {self.split}. Mean AP "
             "is that of the image-level scores: a model can recognise well and still look in the wrong place."
         )
         self._tables(page)
@@ -186,9 +186,12 @@ class AblationReport:
                     seconds,
                 ]
             )
+        if self.ceiling is not None:
+            miou, seconds = percent(self.ceiling["miou"]), f"{self.ceiling['seconds']:.0f}"
+            table.append(["the same trunk, trained on masks", miou, "–", "–", "–", "–", seconds])
         seeds = len(self.rows[0].runs)
         spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
-        page.table(header, table, f"Figures on {self.split!r} in per cent{spread}")
+        page.table(header, table, f"Figures on the {self.split} split in per cent{spread}")
         names = list(self.rows[0].figures[0]["iou"])
         per_class = [
             [row.name, *(_shown([f["iou"][name] for f in row.figures]) for name in names)] for row in self.rows

@@ -54,5 +54,5 @@ def comparison_row(
 def _said(prediction: Prediction, classes: Sequence[str], most: int = 2) -> str:
     """The predicted classes, surest first: ``dog 97 %, cat 61 % +1``."""
     ranked = sorted(prediction.classes.tolist(), key=lambda c: -float(prediction.scores[c]))
-    said = ", ".join(f"{classes[c]} {100 * float(prediction.scores[c].sigmoid()):.0f} %" for c in ranked[:most])
-    return said + (f" +{len(ranked) - most}" if len(ranked) > most else "")
+    said = ", ".join(f"{classes[c]} {100 * float(prediction.scores[c].sigmoid()):.0f}\u00a0%" for c in ranked[:most])
+    return said + (f" and {len(ranked) - most} more" if len(ranked) > most else "")
