@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,15 @@ def test_a_checkpoint_of_another_architecture(run: Path, tmp_path: Path) -> None
         load(tmp_path)
     with pytest.raises(InputError, match="expected a whole checkpoint"):
         load(run, checkpoint="nonsense")
+
+
+def test_a_damaged_last_checkpoint_is_not_passed_over_in_silence(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    last = sorted((copy / "checkpoints").glob("step-*"))[-1]
+    (last / "tensors.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="last checkpoint .step 12. is missing or damaged|expected a checkpoint"):
+        load(copy)
 
 
 def test_the_demonstration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from attnbn.config import RunConfig, config_from_dict
 from attnbn.inference.evaluate import DEFAULT_THRESHOLD
 from attnbn.io.errors import InputError
-from attnbn.io.run_folder import RunFolder
+from attnbn.io.run_folder import RESULTS, RunFolder
 from attnbn.models.build import build_network
 from attnbn.training.checkpoint import CheckpointFolder
 
@@ -64,6 +64,11 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "last", device: str |
             f"the checkpoint is of another architecture than {folder.path}/config.yaml says: {reason}"
         ) from error
     results = folder.results()
+    if checkpoint == "last" and results and saved.step != results["steps"]:
+        raise InputError(
+            f"the run's last checkpoint (step {results['steps']}) is missing or damaged, and its threshold is not that of step "
+            f"{saved.step}; remove {RESULTS} and continue the run with --resume: {folder.path}"
+        )
     # the best checkpoint brings the threshold of its own validation
     threshold = saved.state["validation"]["threshold"] if checkpoint == "best" else results.get("threshold")
     return TrainedRun(
