@@ -231,6 +231,8 @@ def test_the_readme_begins_with_the_program_and_then_its_tests() -> None:
     assert second.text == 'pip install -e ".[dev]" && pytest\n'
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
 def test_no_figure_is_left_to_be_filled_in(page: Path) -> None:
     assert not re.findall(r"\b(?:MEASURE|FACTS|TABLE-[A-Z]+|TEXT-[A-Z]+|CI-TIME)\b", page.read_text(encoding="utf-8"))
