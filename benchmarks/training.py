@@ -29,7 +29,7 @@ from attnbn.config import LossConfig, ModelConfig, Phase, TrainingConfig
 from attnbn.data.collate import Batch, collate
 from attnbn.data.open import open_dataset
 from attnbn.data.transforms import train_transform
-from attnbn.experiments.train import Augment
+from attnbn.experiments.feeds import Augment
 from attnbn.io.atomic import write_json
 from attnbn.models.build import build_discriminator, build_network
 from attnbn.saliency.files import SaliencyFolder
@@ -76,7 +76,7 @@ def steps(model: str, size: int, images: int, device: torch.device) -> dict[str,
     def step(terms: list[str]) -> None:
         phase = Phase(terms=terms)
         batch = {name: batches[name] for name in task.stream_names(phase)}
-        for name, losses in task.losses(batch, phase):
+        for name, losses in task.losses(batch, phase, 0):
             loss = torch.stack([term.weight * term.value() for term in losses.values()]).sum()
             optimizers[name].zero_grad()
             loss.backward()

@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from attnbn.losses import Mean, adversarial_loss, attention_loss, classification_loss, domain_loss, normalize_by_max
+from attnbn.losses import (
+    Mean,
+    adversarial_loss,
+    attention_loss,
+    classification_loss,
+    domain_loss,
+    normalize_by_max,
+    suppression_loss,
+)
 from attnbn.models.discriminator import Discriminator, Frozen, UpsampledConv
 
 
@@ -38,6 +46,49 @@ def test_gradient_flows_through_the_maximum() -> None:
     assert torch.autograd.gradcheck(lambda m: attention_loss(m, torch.full((2, 3, 3), 0.3).double()), attention)
     scaled = torch.autograd.grad((normalize_by_max(attention) ** 2).sum(), attention)[0]
     assert float((scaled * attention).sum()) == pytest.approx(0, abs=1e-12)  # the loss does not see a map's scale
+
+
+def test_a_detached_maximum_changes_the_gradient_and_not_the_value() -> None:
+    torch.manual_seed(0)
+    maps, saliency = torch.rand(2, 3, 4, dtype=torch.float64), torch.rand(2, 6, 8, dtype=torch.float64)
+    values, gradients = [], []
+    for kind in ("max", "max_detached"):
+        leaf = maps.clone().requires_grad_()
+        loss = attention_loss(leaf, saliency, normalize=kind)  # type: ignore[call-overload]
+        loss.backward()
+        values.append(loss.item())
+        assert leaf.grad is not None
+        gradients.append(leaf.grad)
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
+    # by hand: with m fixed, d/dM mean((M/m - A)^2) = 2 (M/m - A) / (m h w P)
+    peak = maps.amax((-2, -1), keepdim=True)
+    prior = saliency.reshape(2, 3, 2, 4, 2).mean((2, 4))
+    torch.testing.assert_close(gradients[1], 2 * (maps / peak - prior) / peak / 12 / 2)
+    assert not torch.allclose(*gradients)
+
+
+def test_attention_can_be_compared_at_a_finer_grid() -> None:
+    torch.manual_seed(0)
+    maps, saliency = torch.rand(2, 3, 4), torch.rand(2, 6, 8)
+    fine = torch.nn.functional.interpolate((maps / maps.amax((1, 2), keepdim=True))[:, None], (6, 8), mode="bilinear")
+    expected = (fine[:, 0] - saliency).square().mean()
+    torch.testing.assert_close(attention_loss(maps, saliency, resolution=2), expected)
+
+
+def test_suppression_dims_the_other_classes_against_a_constant_maximum() -> None:
+    maps = torch.rand(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    positive = torch.tensor([[False, True, False], [True, False, False]])
+    loss = suppression_loss(maps, positive).value()
+    total = 0.0
+    values = maps.detach().numpy()
+    for image, true in enumerate((1, 0)):
+        for other in {0, 1, 2} - {true}:
+            total += float(np.square(values[image, other] / values[image, true].max()).mean())
+    assert loss.item() == pytest.approx(total / 4, rel=1e-12)
+    loss.backward()
+    assert maps.grad is not None
+    assert maps.grad[positive].abs().max() == 0  # the true class's map is left alone
+    assert maps.grad[~positive].min() > 0
 
 
 def test_attention_loss_of_no_maps_is_zero_with_a_graph() -> None:

@@ -37,6 +37,9 @@ class DataConfig:
         size: Side of the square the network sees, in pixels.
         scale: Area of the random crop as a share of the image, lowest and highest, in (0, 1].
         flip: Mirror half of the training images.
+        views: Fixed random crops of each image to train on, drawn once for all runs; 0: a new one each time.
+        cache: Folder for what ``model.freeze``'s layers give for those views (needs ``views``), computed once and shared by all
+            runs that agree on images, views and frozen weights; None: computed anew each time.
         skip_broken: Leave out unreadable photographs (counted and named) instead of stopping at the first.
     """
 
@@ -52,6 +55,8 @@ class DataConfig:
     size: int = 224
     scale: tuple[float, float] = (0.5, 1.0)
     flip: bool = True
+    views: int = 0
+    cache: str | None = None
     skip_broken: bool = False
 
 
@@ -67,6 +72,7 @@ class ModelConfig:
         head: ``keep`` the pretrained hidden layers of the head and renew only the last; ``new`` renews all of it.
         freeze: How many of the trunk's first layers (as its children are numbered) keep their pretrained weights. Generic low
             layers gain little from training and cost the most of it; 0 trains all.
+        dilate: The trunk's last halving is left out and what follows it dilated by 2 instead: maps of twice the side.
         upsample: Bilinear up-sampling of F before the discriminator (the paper's 5).
         discriminator_width: Channels of the discriminator's first layer; doubled by each further one.
     """
@@ -76,6 +82,7 @@ class ModelConfig:
     weights: str | None = None
     head: Literal["keep", "new"] = "keep"
     freeze: int = 0
+    dilate: bool = False
     upsample: int = 5
     discriminator_width: int = 64
 
@@ -89,7 +96,12 @@ class LossConfig:
         attention: λ1, weight of L_ac (Eq. 3).
         target_cl: Weight of L_t-cl (Eq. 4 on the target).
         adversarial: λ_adv, weight of L_adv (Eq. 6).
-        normalize: Scale of M in Eq. 3: each map by its ``max``, ``none``, or ``sigmoid`` in place of the ReLU.
+        normalize: Scale of M in Eq. 3: each map by its ``max``; the same with the maximum as a constant (``max_detached``);
+            ``none``; or ``sigmoid`` in place of the ReLU.
+        resolution: Eq. 3 is compared at this many times the attention's side, M up-sampled bilinearly.
+        other_classes: Beyond the paper: weight, as a share of λ1, of pressing the other classes' maps on the source to zero,
+            measured against the true class's maximum. 0: Eq. 3 speaks of the true class alone.
+        adversarial_warmup: Steps over which λ_adv rises linearly from 0.
         over_classes: Eq. 4's sum over classes taken as a ``mean`` (PyTorch's convention) or as the ``sum`` it is written.
     """
 
@@ -97,7 +109,10 @@ class LossConfig:
     attention: float = 2.0
     target_cl: float = 1.0
     adversarial: float = 1e-3
-    normalize: Literal["max", "none", "sigmoid"] = "max"
+    normalize: Literal["max", "max_detached", "none", "sigmoid"] = "max"
+    resolution: int = 1
+    other_classes: float = 0.0
+    adversarial_warmup: int = 0
     over_classes: Literal["mean", "sum"] = "mean"
 
 
@@ -169,6 +184,7 @@ class RunConfig:
         seed: Of weights, order, augmentation and dropout.
         output: The run folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        channels_last: Keep the network's tensors with the channels innermost, which is faster nearly everywhere.
         precision: Lightning Fabric's name: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``64-true``.
         devices: Processes on this machine.
         nodes: Machines, each started with the same command by torchrun.
@@ -184,6 +200,7 @@ class RunConfig:
     seed: int = 0
     output: str | None = None
     device: str = "auto"
+    channels_last: bool = True
     precision: str = "32-true"
     devices: int = 1
     nodes: int = 1
@@ -231,6 +248,16 @@ def check_config(config: RunConfig) -> None:
     expect(0 < data.source_fraction <= 1, "data.source_fraction", "in (0, 1]", data.source_fraction)
     expect(data.size >= 8, "data.size", "of at least 8 pixels", data.size)
     expect(0 < data.scale[0] <= data.scale[1] <= 1, "data.scale", "as two shares 0 < low <= high <= 1", data.scale)
+    expect(data.views >= 0, "data.views", "of at least 0", data.views)
+    expect(
+        data.cache is None or (data.views > 0 and config.model.freeze > 0),
+        "data.cache",
+        "together with data.views and model.freeze above 0 (it keeps what frozen layers give for fixed views)",
+        f"views {data.views} and freeze {config.model.freeze}",
+    )
+    expect(loss.resolution >= 1, "loss.resolution", "of at least 1", loss.resolution)
+    expect(loss.other_classes >= 0, "loss.other_classes", "of at least 0", loss.other_classes)
+    expect(loss.adversarial_warmup >= 0, "loss.adversarial_warmup", "of at least 0", loss.adversarial_warmup)
     expect(training.batch_size >= 1, "training.batch_size", "of at least 1", training.batch_size)
     expect(training.epochs > 0, "training.epochs", "above 0", training.epochs)
     expect(training.lr > 0, "training.lr", "above 0", training.lr)

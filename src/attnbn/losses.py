@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Normalize = Literal["max", "none"]
+Normalize = Literal["max", "max_detached", "none"]
 Reduction = Literal["mean", "parts"]
 
 
@@ -45,29 +45,46 @@ def _reduced(total: Tensor, count: Tensor | int, reduction: Reduction) -> Tensor
     return mean if reduction == "parts" else mean.value()
 
 
-def normalize_by_max(attention: Tensor, eps: float = 1e-8) -> Tensor:
-    """Each map divided by its own maximum; an all-zero map stays zero. The gradient flows through the maximum too.
+def normalize_by_max(attention: Tensor, eps: float = 1e-8, *, through: bool = True) -> Tensor:
+    """Each map divided by its own maximum; an all-zero map stays zero.
 
     Args:
         attention: ``P×h×w``, not negative.
         eps: Maxima below count as this one.
+        through: The gradient flows through the maximum too; else it is taken for a constant.
 
     Returns:
         ``P×h×w`` in [0, 1].
     """
-    return attention / attention.amax((-2, -1), keepdim=True).clamp(min=eps)
+    maximum = attention.amax((-2, -1), keepdim=True).clamp(min=eps)
+    return attention / (maximum if through else maximum.detach())
 
 
 @overload
 def attention_loss(
-    attention: Tensor, saliency: Tensor, *, normalize: Normalize = ..., reduction: Literal["mean"] = ...
+    attention: Tensor,
+    saliency: Tensor,
+    *,
+    normalize: Normalize = ...,
+    resolution: int = ...,
+    reduction: Literal["mean"] = ...,
 ) -> Tensor: ...
 @overload
 def attention_loss(
-    attention: Tensor, saliency: Tensor, *, normalize: Normalize = ..., reduction: Literal["parts"]
+    attention: Tensor,
+    saliency: Tensor,
+    *,
+    normalize: Normalize = ...,
+    resolution: int = ...,
+    reduction: Literal["parts"],
 ) -> Mean: ...
 def attention_loss(
-    attention: Tensor, saliency: Tensor, *, normalize: Normalize = "max", reduction: Reduction = "mean"
+    attention: Tensor,
+    saliency: Tensor,
+    *,
+    normalize: Normalize = "max",
+    resolution: int = 1,
+    reduction: Reduction = "mean",
 ) -> Tensor | Mean:
     """L_ac (Eq. 3): squared difference of the true class's attention and the saliency map.
 
@@ -77,7 +94,8 @@ def attention_loss(
         attention: ``P×h×w``, the map of each image's only class.
         saliency: ``P×H×W`` or ``P×1×H×W`` in [0, 1], for the same images.
         normalize: ``max`` divides each map by its maximum, since raw maps have the scale of score/(h*w) and saliency
-            that of a probability; ``none`` compares them as they are.
+            that of a probability; ``max_detached`` takes the maximum for a constant; ``none`` compares them as they are.
+        resolution: Compare at this many times the attention's side, the map up-sampled bilinearly.
         reduction: ``mean``, or ``parts`` for a :class:`Mean` over maps.
 
     Raises:
@@ -92,9 +110,30 @@ def attention_loss(
         )
     if len(attention) == 0:
         return _reduced(attention.sum(), 0, reduction)
-    prior = F.adaptive_avg_pool2d(saliency.to(attention.dtype), (attention.shape[-2], attention.shape[-1])).squeeze(1)
-    maps = normalize_by_max(attention) if normalize == "max" else attention
+    maps = attention if normalize == "none" else normalize_by_max(attention, through=normalize == "max")
+    if resolution > 1:
+        maps = F.interpolate(maps[:, None], scale_factor=resolution, mode="bilinear", align_corners=False).squeeze(1)
+    prior = F.adaptive_avg_pool2d(saliency.to(maps.dtype), (maps.shape[-2], maps.shape[-1])).squeeze(1)
     return _reduced((maps - prior).square().mean((-2, -1)).sum(), len(attention), reduction)
+
+
+def suppression_loss(attention: Tensor, positive: Tensor) -> Mean:
+    """Beyond the paper: the other classes' maps on single-label images, pressed to zero.
+
+    Eq. 3 speaks of the true class alone; a map of another class that lights up on the same object costs nothing there.
+    Each is measured against the maximum of the true class's map, taken for a constant: the loss shall dim the
+    others, not brighten the true one. Squared, mean over pixels, then over maps.
+
+    Args:
+        attention: ``B×N×h×w``, not negative.
+        positive: ``B×N`` bool, one True a row: the true class.
+
+    Returns:
+        Over the ``B*(N-1)`` maps of other classes.
+    """
+    maximum = attention.detach()[positive].amax((-2, -1)).clamp(min=1e-8)[:, None, None, None]
+    others = (attention / maximum)[~positive]
+    return Mean(others.square().mean((-2, -1)).sum(), torch.tensor(float(len(others)), device=others.device))
 
 
 @overload

@@ -135,3 +135,25 @@ def test_weights_of_another_architecture_cut_off_or_with_code(squeezenet: Path, 
     evil.write_bytes(pickle.dumps(_Evil()))
     with pytest.raises(InputError, match="hold code, which is never executed.*evil.pth"):
         build_network(ModelConfig(backbone="squeezenet1_1", weights=str(evil)), 5)
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "resnet50", "small", "vgg16"])
+def test_without_its_last_halving_a_trunk_sees_the_same_at_twice_the_places(name: str) -> None:
+    torch.manual_seed(0)
+    coarse = build_network(ModelConfig(backbone=name), 3).network.eval().get_submodule("trunk")
+    torch.manual_seed(0)
+    fine = build_network(ModelConfig(backbone=name, dilate=True), 3).network.eval().get_submodule("trunk")
+    images = torch.randn(1, 3, 160, 160)
+    with torch.no_grad():
+        before, after = coarse(images), fine(images)
+    assert after.shape[-1] in (2 * before.shape[-1], 2 * before.shape[-1] + 1)
+    if name in ("vgg16", "small"):
+        return  # an even pooling has no centre, a 3×3 one takes its place; group statistics see other places
+    side = before.shape[-1]
+    # the coarse places are among the fine ones, at even or (where pooling rounds up) odd indices
+    gaps = [
+        (before - after[..., i::2, j::2][..., :side, :side])[..., 1:-1, 1:-1].abs().max().item()
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+    assert min(gaps) < 1e-4 * before.abs().max().item()

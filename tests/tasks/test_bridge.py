@@ -11,7 +11,7 @@ from attnbn.data.collate import Batch
 from attnbn.data.transforms import normalize
 from attnbn.losses import adversarial_loss, attention_loss, classification_loss, domain_loss
 from attnbn.models.discriminator import Discriminator
-from attnbn.tasks.bridge import Bridge, single_with_prior
+from attnbn.tasks.bridge import Bridge, single_with_prior, through
 from conftest import tiny_network
 
 
@@ -40,7 +40,7 @@ def bridge(loss: LossConfig, *, adversarial: bool = True) -> Bridge:
 def test_the_terms_are_eq_3_to_6() -> None:
     task = bridge(LossConfig())
     net, discriminator = task.network, task.discriminator
-    (name, terms), (other, domain) = task.losses({"source": SOURCE, "target": TARGET}, Phase())
+    (name, terms), (other, domain) = task.losses({"source": SOURCE, "target": TARGET}, Phase(), 0)
     assert (name, other) == ("network", "discriminator")
     source, target = net(normalize(SOURCE.image), SOURCE.labels), net(normalize(TARGET.image))
     expected = {
@@ -62,12 +62,12 @@ def test_attention_is_for_single_labelled_images_with_a_map_only() -> None:
     assert single_with_prior(mixed).tolist() == [True, False, False]
     assert single_with_prior(batch(labels)).tolist() == [True, False, True]
     task = bridge(LossConfig(adversarial=0), adversarial=False)
-    ((_, terms),) = task.losses({"source": mixed, "target": TARGET}, Phase())
+    ((_, terms),) = task.losses({"source": mixed, "target": TARGET}, Phase(), 0)
     assert float(terms["attention"].count) == 1
     output = task.network(normalize(mixed.image), torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 0]]))
     torch.testing.assert_close(terms["attention"].value(), attention_loss(output.attention, mixed.saliency[:1]))
     none = batch(labels, prior=[False] * 3)
-    ((_, terms),) = task.losses({"source": none, "target": TARGET}, Phase())
+    ((_, terms),) = task.losses({"source": none, "target": TARGET}, Phase(), 0)
     assert float(terms["attention"].count) == 0
     assert float(terms["attention"].value()) == 0
 
@@ -85,7 +85,7 @@ def test_a_term_of_weight_0_is_not_computed(loss: LossConfig, streams: list[str]
     task = bridge(loss)
     assert task.stream_names(Phase()) == streams
     needed = {"source": SOURCE, "target": TARGET}
-    terms = dict(task.losses({name: needed[name] for name in streams}, Phase()))
+    terms = dict(task.losses({name: needed[name] for name in streams}, Phase(), 0))
     assert terms["network"].keys() == expected
     assert ("discriminator" in terms) == ("adversarial" in expected)
     assert ("discriminator" in task.optimizers(Phase(), 0.1)) == ("adversarial" in expected)
@@ -94,10 +94,10 @@ def test_a_term_of_weight_0_is_not_computed(loss: LossConfig, streams: list[str]
 def test_target_labels_are_not_read_without_their_term() -> None:
     task = bridge(LossConfig(target_cl=0, adversarial=0.1))
     blind = {"source": SOURCE, "target": TARGET._replace(labels=None)}
-    terms = dict(task.losses(blind, Phase()))
+    terms = dict(task.losses(blind, Phase(), 0))
     assert terms["network"].keys() == {"source_cl", "attention", "adversarial"}
     with pytest.raises(ValueError, match="expected labels"):
-        list(bridge(LossConfig()).losses(blind, Phase()))
+        list(bridge(LossConfig()).losses(blind, Phase(), 0))
 
 
 def test_a_phase_trains_its_own_terms_with_fresh_optimisers() -> None:
@@ -111,7 +111,7 @@ def test_a_phase_trains_its_own_terms_with_fresh_optimisers() -> None:
 
 def test_the_networks_step_leaves_the_discriminator_and_the_other_way_round() -> None:
     task = bridge(LossConfig(adversarial=1.0))
-    steps = task.losses({"source": SOURCE, "target": TARGET}, Phase())
+    steps = task.losses({"source": SOURCE, "target": TARGET}, Phase(), 0)
     _, terms = next(steps)
     sum(t.weight * t.value() for t in terms.values()).backward()
     assert all(p.grad is None for p in task.discriminator.parameters())
@@ -145,5 +145,49 @@ def test_the_network_is_only_ever_called_whole() -> None:
 
     task = bridge(LossConfig(adversarial=0.1))
     task.modules["network"] = Whole(task.network)
-    for _, terms in task.losses({"source": SOURCE, "target": TARGET}, Phase()):
+    for _, terms in task.losses({"source": SOURCE, "target": TARGET}, Phase(), 0):
         sum(t.value() for t in terms.values()).backward()
+
+
+def test_other_classes_maps_are_measured_against_the_true_ones() -> None:
+    labels = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1]])  # the second has no single class: not guided
+    mixed = SOURCE._replace(labels=labels)
+    plain = dict(bridge(LossConfig()).losses({"source": mixed, "target": TARGET}, Phase(), 0))["network"]
+    task = bridge(LossConfig(other_classes=0.5))
+    terms = dict(task.losses({"source": mixed, "target": TARGET}, Phase(), 0))["network"]
+    torch.testing.assert_close(terms["attention"].total, plain["attention"].total)
+    assert terms["other_classes"].weight == 2.0 * 0.5
+    maps = task.network(normalize(mixed.image), torch.ones(3, 3)).attention.detach().reshape(3, 3, 4, 4)
+    expected = [
+        float((maps[image, other] / maps[image, true].max()).square().mean())
+        for image, true in ((0, 0), (2, 2))
+        for other in range(3)
+        if other != true
+    ]
+    assert terms["other_classes"].value().item() == pytest.approx(sum(expected) / 4, rel=1e-5)
+
+
+def test_no_guided_image_leaves_both_source_terms_empty() -> None:
+    none = batch(torch.eye(3), prior=[False] * 3)
+    terms = dict(bridge(LossConfig(other_classes=1)).losses({"source": none, "target": TARGET}, Phase(), 0))["network"]
+    assert terms["attention"].count == 0 == terms["other_classes"].count
+    assert terms["other_classes"].value() == 0
+
+
+def test_the_adversarial_weight_rises_over_its_warm_up() -> None:
+    task = bridge(LossConfig(adversarial=0.1, adversarial_warmup=4))
+    weights = [
+        dict(task.losses({"source": SOURCE, "target": TARGET}, Phase(), step))["network"]["adversarial"].weight
+        for step in (0, 1, 2, 4, 9)
+    ]
+    assert weights == pytest.approx([0, 0.025, 0.05, 0.1, 0.1])
+
+
+def test_frozen_layers_outputs_give_what_images_give() -> None:
+    task = bridge(LossConfig())
+    net = task.network
+    done = net.trunk[0](normalize(SOURCE.image))
+    kept = SOURCE._replace(image=done, layers=1)
+    whole, entered = through(net, SOURCE, SOURCE.labels), through(net, kept, SOURCE.labels)
+    torch.testing.assert_close(entered.scores, whole.scores)
+    torch.testing.assert_close(entered.attention, whole.attention)

@@ -20,6 +20,8 @@ class Batch(NamedTuple):
         saliency: ``B×1×S×S`` float32 in [0, 1], zero for samples without a map; None where no sample has one.
         has_saliency: ``B`` bool.
         names: ``B`` names.
+        layers: How many layers of the trunk are done already: not 0 where ``image`` holds their kept output,
+            float32 ``B×C×h×w``, and ``saliency`` has the attention's size.
     """
 
     image: Tensor
@@ -27,6 +29,7 @@ class Batch(NamedTuple):
     saliency: Tensor | None
     has_saliency: Tensor
     names: list[str]
+    layers: int = 0
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -12,7 +12,8 @@ from attnbn.config import RunConfig
 from attnbn.data.open import open_dataset
 from attnbn.data.transforms import eval_transform, normalize, train_transform
 from attnbn.evaluation.confusion import confusion_matrix, mean_iou
-from attnbn.experiments.train import Augment, Watch, quiet
+from attnbn.experiments.feeds import Augment
+from attnbn.experiments.train import Watch, quiet
 from attnbn.io.run_folder import METRICS, Metrics
 from attnbn.models.build import build_network, feature_shape
 from attnbn.tasks.supervised import Segmenter, Supervised, collate_masks

@@ -14,10 +14,8 @@ from typing import Any
 import torch
 
 from attnbn.config import RunConfig, check_config
-from attnbn.data.collate import collate
-from attnbn.data.sample import Sample
-from attnbn.data.transforms import SampleTransform, seeded, train_transform
 from attnbn.experiments.domains import Domains, needed_terms, open_domains
+from attnbn.experiments.feeds import make_streams
 from attnbn.inference.evaluate import DEFAULT_THRESHOLD, evaluate, summary
 from attnbn.inference.load import activation_of, read_config
 from attnbn.io.errors import InputError
@@ -29,7 +27,7 @@ from attnbn.training.checkpoint import Checkpoint, CheckpointFolder
 from attnbn.training.devices import check_device, loader_processes, make_fabric
 from attnbn.training.loop import Every, Loop, Progress
 from attnbn.training.schedules import Stretch, learning_rate_factor, place
-from attnbn.training.streams import Stream, fold
+from attnbn.training.streams import fold
 
 Say = Callable[[str], None]
 Watch = Callable[[Progress], None]
@@ -165,7 +163,7 @@ def _run(parts: _Parts, folder: RunFolder, newest: Checkpoint | None, say: Say, 
             say(f"weights: {parts.weights}")
         parts.fabric.launch()
         began = time.perf_counter()
-        loop = _loop(parts, folder, watch)
+        loop = _loop(parts, folder, say, watch)
         loop.run(newest)
         if not parts.fabric.is_global_zero:
             return {}
@@ -186,6 +184,7 @@ def _stored(config: RunConfig, domains: Domains) -> dict[str, Any]:
         data,
         classes=list(domains.classes),
         source=_absolute_spec(data.source),
+        cache=None if data.cache is None else str(Path(data.cache).expanduser().resolve()),
         target=_absolute_spec(data.target),
         saliency=None if data.saliency is None else str(Path(data.saliency).expanduser().resolve()),
     )
@@ -220,6 +219,8 @@ def versions() -> dict[str, str]:
 def _task(config: RunConfig, domains: Domains) -> tuple[Bridge, WeightsReport | None]:
     torch.manual_seed(fold(config.seed, "weights"))
     built = build_network(config.model, len(domains.classes), activation_of(config))
+    if config.channels_last:
+        built.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     discriminator = None
     if "adversarial" in needed_terms(config):
         torch.manual_seed(fold(config.seed, "discriminator"))
@@ -227,25 +228,9 @@ def _task(config: RunConfig, domains: Domains) -> tuple[Bridge, WeightsReport | 
     return Bridge(built.network, discriminator, built.fresh, config.loss, config.training), built.report
 
 
-class Augment:
-    """``(sample, seed) -> augmented sample``; a class, so that loader processes can be sent it."""
-
-    def __init__(self, transform: SampleTransform) -> None:
-        self.transform = transform
-
-    def __call__(self, sample: Sample, seed: int) -> Sample:
-        return seeded(self.transform, seed)(sample)
-
-
-def _loop(parts: _Parts, folder: RunFolder, watch: Watch) -> Loop:
+def _loop(parts: _Parts, folder: RunFolder, say: Say, watch: Watch) -> Loop:
     config, domains, task = parts.config, parts.domains, parts.task
-    data, training = config.data, config.training
-    augment = Augment(train_transform(data.size, data.scale, data.flip))
-    streams = {
-        name: Stream(name, dataset, augment, collate, seed=config.seed, batch_size=training.batch_size)
-        for name, dataset in (("source", domains.source), ("target", domains.target))
-        if dataset is not None
-    }
+    training = config.training
 
     def validate(step: int) -> dict[str, Any]:
         figures = _select(config, domains, task)
@@ -253,7 +238,7 @@ def _loop(parts: _Parts, folder: RunFolder, watch: Watch) -> Loop:
 
     return Loop(
         task,
-        streams,
+        make_streams(config, domains, task.network, parts.fabric, say),
         parts.stretches,
         lambda stretch, step: learning_rate_factor(training, stretch, step),
         parts.fabric,

@@ -63,6 +63,8 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "last", device: str |
         raise InputError(
             f"the checkpoint is of another architecture than {folder.path}/config.yaml says: {reason}"
         ) from error
+    if config.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     results = folder.results()
     if checkpoint == "last" and results and saved.step != results["steps"]:
         raise InputError(

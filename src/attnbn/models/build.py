@@ -12,6 +12,7 @@ from attnbn.attention import Activation
 from attnbn.config import ModelConfig
 from attnbn.io.errors import InputError
 from attnbn.models.backbones import BACKBONES, build_backbone
+from attnbn.models.dilation import undo_last_halving
 from attnbn.models.discriminator import Discriminator
 from attnbn.models.network import AttnBN, TappedClassifier
 from attnbn.models.weights import WeightsReport, load_weights, read_state_dict
@@ -41,6 +42,8 @@ def build_network(config: ModelConfig, num_classes: int, activation: Activation 
     if config.backbone not in BACKBONES or config.layer is not None:
         return _tapped(config, num_classes, activation)
     backbone = build_backbone(config.backbone)
+    if config.dilate:
+        undo_last_halving(backbone.trunk)
     layers = len(list(backbone.trunk.children()))
     if config.freeze >= layers:
         raise InputError(
@@ -71,8 +74,10 @@ def _tapped(config: ModelConfig, num_classes: int, activation: Activation) -> Bu
             f"expected model.backbone to be one of {', '.join(BACKBONES)}, or a torchvision classifier together with "
             f"model.layer (the layer whose output is F), got {config.backbone!r}"
         )
-    if config.freeze:
-        raise InputError("model.freeze needs a backbone with a built-in split; leave it out with model.layer")
+    if config.freeze or config.dilate:
+        raise InputError(
+            "model.freeze and model.dilate need a backbone with a built-in split; leave them out with model.layer"
+        )
     # auxiliary heads would make its output a tuple while training
     options = {"aux_logits": False, "init_weights": False} if config.backbone in ("googlenet", "inception_v3") else {}
     classifier = torchvision.models.get_model(config.backbone, **options)

@@ -56,14 +56,17 @@ class AttnBN(nn.Module):
             layer.eval()
         return self
 
-    def forward(self, images: Tensor, attend: Wanted | None = None) -> Output:
+    def forward(self, images: Tensor, attend: Wanted | None = None, layers: int = 0) -> Output:
         """Features, scores and, for the pairs that ``attend`` names, attention.
 
         Args:
             images: ``B×3×S×S``, normalised as the backbone was trained.
             attend: ``B×N`` (entries other than 0), ``B`` class indices, or a function of the scores that gives either.
+            layers: The trunk's first so many children are done: ``images`` is their output.
         """
-        features = self.trunk(images)
+        features = images
+        for layer in list(self.trunk.children())[layers:] if layers else [self.trunk]:
+            features = layer(features)
         if attend is None:
             return Output(features, self.head(features), None)
         scores, attention = scores_and_attention(features, self.head, attend, activation=self.activation)

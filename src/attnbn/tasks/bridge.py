@@ -7,14 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from attnbn.config import LossConfig, Phase, TrainingConfig
 from attnbn.data.collate import Batch
 from attnbn.data.transforms import normalize
-from attnbn.losses import Mean, Normalize, adversarial_loss, attention_loss, classification_loss, domain_loss
+from attnbn.losses import (
+    Mean,
+    Normalize,
+    adversarial_loss,
+    attention_loss,
+    classification_loss,
+    domain_loss,
+    suppression_loss,
+)
 from attnbn.models.discriminator import Discriminator, Frozen
+from attnbn.models.network import Output
 
 DISCRIMINATOR_BETAS = (0.9, 0.99)
 Terms = dict[str, Mean]
@@ -88,36 +98,32 @@ class Bridge:
         needs = {"source": {"source_cl", "attention", "adversarial"}, "target": {"target_cl", "adversarial"}}
         return [name for name, users in needs.items() if terms & users]
 
-    def losses(self, batch: Mapping[str, Batch], phase: Phase) -> Iterator[tuple[str, Terms]]:
+    def losses(self, batch: Mapping[str, Batch], phase: Phase, step: int) -> Iterator[tuple[str, Terms]]:
         """Eq. 7 for the network, then Eq. 5 for the discriminator on the same features."""
         on, w = active_terms(self.weights, phase), self.weights
         over = w.over_classes
-        scale: Normalize = "none" if w.normalize == "sigmoid" else w.normalize
         net = self.modules["network"]
         terms: Terms = {}
         if "source" in batch:
             s = batch["source"]
             guided = single_with_prior(s) if "attention" in on else None
-            source = net(
-                normalize(s.image), attend=None if guided is None else (given(s.labels) == 1) & guided[:, None]
-            )
+            source = through(net, s, None if guided is None else self._attended(s, guided))
             if "source_cl" in on:  # Eq. 4
                 terms["source_cl"] = w.source_cl * classification_loss(
                     source.scores, given(s.labels), over_classes=over, reduction="parts"
                 )
             if guided is not None:  # Eq. 3
-                terms["attention"] = w.attention * attention_loss(
-                    source.attention, given(s.saliency)[guided], normalize=scale, reduction="parts"
-                )
+                terms |= self._guidance(given(source.attention), s, guided)
         if "target" in batch:
             t = batch["target"]
-            target = net(normalize(t.image))
+            target = through(net, t)
             if "target_cl" in on:  # Eq. 4
                 terms["target_cl"] = w.target_cl * classification_loss(
                     target.scores, given(t.labels), over_classes=over, reduction="parts"
                 )
             if "adversarial" in on:  # Eq. 6
-                terms["adversarial"] = w.adversarial * adversarial_loss(
+                risen = min(1.0, step / w.adversarial_warmup) if w.adversarial_warmup else 1.0
+                terms["adversarial"] = (w.adversarial * risen) * adversarial_loss(
                     self.frozen_discriminator, target.features, reduction="parts"
                 )
         yield "network", terms
@@ -126,6 +132,34 @@ class Bridge:
             features = source.features.detach(), target.features.detach()
             yield "discriminator", {"domain": domain_loss(discriminator, *features, reduction="parts")}
 
+    def _attended(self, batch: Batch, guided: Tensor) -> Tensor:
+        """The maps that the source's terms read, ``B×N`` bool: the true class's, or every class's of the guided images."""
+        positive = given(batch.labels) == 1
+        return (torch.ones_like(positive) if self.weights.other_classes else positive) & guided[:, None]
+
+    def _guidance(self, attention: Tensor, batch: Batch, guided: Tensor) -> Terms:
+        """L_ac of the true class's maps and, where asked for, the pressing of the others."""
+        w = self.weights
+        scale: Normalize = "none" if w.normalize == "sigmoid" else w.normalize
+        terms: Terms = {}
+        if w.other_classes:
+            positive = (given(batch.labels) == 1)[guided]
+            attention = attention.reshape(*positive.shape, *attention.shape[-2:])
+            terms["other_classes"] = w.attention * w.other_classes * suppression_loss(attention, positive)
+            attention = attention[positive]
+        prior = given(batch.saliency)[guided]
+        loss = attention_loss(attention, prior, normalize=scale, resolution=w.resolution, reduction="parts")
+        return {"attention": w.attention * loss} | terms
+
+
+def through(net: nn.Module, batch: Batch, attend: Tensor | None = None) -> Output:
+    """The network on a batch of images, or on what its frozen layers gave for them earlier."""
+    if batch.layers:
+        output: Output = net(batch.image, attend=attend, layers=batch.layers)
+    else:
+        output = net(normalize(batch.image), attend=attend)
+    return output
+
 
 def single_with_prior(batch: Batch) -> Tensor:
     """Which images Eq. 3 speaks of: exactly one positive label, and a saliency map. ``B`` booleans."""
@@ -133,7 +167,7 @@ def single_with_prior(batch: Batch) -> Tensor:
 
 
 def given(part: Tensor | None) -> Tensor:
-    """A part of a batch that a term reads, and that its data set was therefore opened with."""
+    """A tensor that a term reads, and that its data set was therefore opened with."""
     if part is None:
         raise ValueError("expected labels and saliency in the batches of terms that need them")
     return part

@@ -82,7 +82,7 @@ class Supervised:
         """The target alone."""
         return ["target"]
 
-    def losses(self, batch: Mapping[str, MaskBatch], phase: Phase) -> Iterator[tuple[str, dict[str, Mean]]]:
+    def losses(self, batch: Mapping[str, MaskBatch], phase: Phase, step: int) -> Iterator[tuple[str, dict[str, Mean]]]:
         """One term."""
         images, masks = batch["target"]
         logits = self.modules["network"](normalize(images))

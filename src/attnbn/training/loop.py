@@ -45,8 +45,11 @@ class Task(Protocol):
     def stream_names(self, phase: Phase) -> list[str]:
         """Streams whose batches the phase needs; no other is read."""
 
-    def losses(self, batch: Mapping[str, Any], phase: Phase) -> Iterator[tuple[str, Terms]]:
-        """For each optimiser in turn the terms of its objective; the next is computed after the step of the one before."""
+    def losses(self, batch: Mapping[str, Any], phase: Phase, step: int) -> Iterator[tuple[str, Terms]]:
+        """For each optimiser in turn the terms of its objective; the next is computed after the step of the one before.
+
+        ``step`` counts from 0 over all phases.
+        """
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ class Loop:
         self, batch: Mapping[str, Any], phase: Phase, optimizers: Mapping[str, Any], step: int
     ) -> dict[str, float]:
         values: dict[str, float] = {}
-        for name, terms in self.task.losses(batch, phase):
+        for name, terms in self.task.losses(batch, phase, step):
             # every term is a mean over all processes' items; the wrapper averages gradients over processes, hence world
             counts = torch.stack([term.count for term in terms.values()])
             counts = self._summed(counts).clamp(min=1)

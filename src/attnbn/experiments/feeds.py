@@ -1,0 +1,99 @@
+"""A run's streams: new random crops each time, fixed ones, or what the frozen layers gave for fixed ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from attnbn.config import RunConfig
+from attnbn.data.collate import collate
+from attnbn.data.dataset import ImageDataset
+from attnbn.data.sample import Sample
+from attnbn.data.transforms import SampleTransform, seeded, train_transform
+from attnbn.experiments.domains import Domains
+from attnbn.io.errors import InputError
+from attnbn.models.build import feature_shape
+from attnbn.models.network import AttnBN
+from attnbn.training.frozen import Keeper, choose_kept, collate_kept, frozen_part
+from attnbn.training.streams import Stream
+from attnbn.training.views import FixedViews, choose_view
+
+
+class Augment:
+    """``(sample, seed) -> augmented sample``; a class, so that loader processes can be sent it."""
+
+    def __init__(self, transform: SampleTransform) -> None:
+        self.transform = transform
+
+    def __call__(self, sample: Sample, seed: int) -> Sample:
+        return seeded(self.transform, seed)(sample)
+
+
+def make_streams(
+    config: RunConfig, domains: Domains, network: nn.Module, fabric: Any, say: Callable[[str], None]
+) -> dict[str, Stream]:
+    """The streams of the domains that the run reads.
+
+    With ``data.cache`` the first process of each machine computes what is missing there, the others wait.
+
+    Args:
+        config: The run's settings.
+        domains: Its data sets.
+        network: The classifier, before any wrapper.
+        fabric: Launched.
+        say: Told what is computed.
+    """
+    opened = {"source": domains.source, "target": domains.target}
+    datasets = {name: dataset for name, dataset in opened.items() if dataset is not None}
+    data = config.data
+    transform = train_transform(data.size, data.scale, data.flip)
+    common = {"seed": config.seed, "batch_size": config.training.batch_size}
+    if data.cache is not None:
+        keeper = _keeper(config, Path(data.cache), network, transform, fabric, say)
+        return {
+            name: Stream(name, kept, choose_kept, collate_kept, **common)
+            for name, kept in _kept_by_one(keeper, datasets, fabric).items()
+        }
+    if data.views:
+        fixed = {name: FixedViews(dataset, transform, data.views) for name, dataset in datasets.items()}
+        return {name: Stream(name, views, choose_view, collate, **common) for name, views in fixed.items()}
+    augment = Augment(transform)
+    return {name: Stream(name, dataset, augment, collate, **common) for name, dataset in datasets.items()}
+
+
+def _keeper(
+    config: RunConfig,
+    folder: Path,
+    network: nn.Module,
+    transform: SampleTransform,
+    fabric: Any,
+    say: Callable[[str], None],
+) -> Keeper:
+    if not isinstance(network, AttnBN):
+        raise InputError("data.cache needs a backbone with a built-in split; leave it out with model.layer")
+    data = config.data
+    _, height, width = feature_shape(network, data.size)
+    times = config.loss.resolution
+    return Keeper(
+        folder.expanduser(),
+        frozen_part(network.trunk, config.model.freeze).to(fabric.device).eval(),
+        config.model.freeze,
+        data.views,
+        transform,
+        f"{config.model.backbone} {data.size} {data.scale} {data.flip} {config.model.dilate} {config.precision}",
+        (height * times, width * times),
+        fabric.autocast,
+        say,
+    )
+
+
+def _kept_by_one(keeper: Keeper, datasets: dict[str, ImageDataset], fabric: Any) -> dict[str, Any]:
+    """Kept views of each data set; one process a machine makes them."""
+    first = int(os.environ.get("LOCAL_RANK", fabric.local_rank)) == 0
+    made = {name: keeper.keep(dataset) for name, dataset in datasets.items()} if first else {}
+    fabric.barrier()
+    return made or {name: keeper.keep(dataset) for name, dataset in datasets.items()}

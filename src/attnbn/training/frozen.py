@@ -1,0 +1,258 @@
+"""What the frozen layers give for fixed views, computed once and kept on disk.
+
+Where the trunk's lower layers are frozen (``model.freeze``) and each image is shown in a few fixed crops (``data.views``), their
+outputs never change: they are most of a step's work and none of its learning. The files are named by a hash of all they
+depend on, so that the rows and seeds of a study share them and nothing else takes them for its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from attnbn.data.collate import Batch
+from attnbn.data.dataset import ImageDataset
+from attnbn.data.transforms import SampleTransform, normalize
+from attnbn.io.atomic import explained
+from attnbn.io.errors import RunError
+from attnbn.training.views import FixedViews
+
+CHUNK = 16
+"""Views that go through the frozen layers at a time."""
+
+
+class KeptViews(Dataset["_Kept"]):
+    """What the frozen layers give for all views, read from disk.
+
+    Args:
+        dataset: The images, for names and labels.
+        features: File of float16 ``n×K×h×w×C``.
+        saliency: File of float32 ``n×K×u×v``, NaN for images without a map; None where no term reads it.
+        layers: How many layers of the trunk are done.
+    """
+
+    def __init__(self, dataset: ImageDataset, features: Path, saliency: Path | None, layers: int) -> None:
+        self.names, self.labels, self.files, self.layers = dataset.names, dataset.labels, (features, saliency), layers
+        self._open()
+
+    def _open(self) -> None:
+        features, saliency = self.files
+        self.features: NDArray[np.float16] = np.load(features, mmap_mode="r", allow_pickle=False)
+        self.saliency: NDArray[np.float32] | None = None
+        if saliency is not None:
+            self.saliency = np.load(saliency, mmap_mode="r", allow_pickle=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a mapped file would be sent to a loader process as a copy of all it holds
+        return {key: value for key, value in self.__dict__.items() if key not in ("features", "saliency")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> _Kept:
+        labels = None if self.labels is None else self.labels[index]
+        saliency = None if self.saliency is None else self.saliency[index]
+        return _Kept(self.features[index], saliency, labels, self.names[index], self.layers)
+
+
+class _Kept(NamedTuple):
+    """All kept views of one image, or after :func:`choose_kept` one of them."""
+
+    features: NDArray[np.float16]
+    saliency: NDArray[np.float32] | None
+    labels: Tensor | None
+    name: str
+    layers: int
+
+
+def choose_kept(item: _Kept, seed: int) -> _Kept:
+    """The sample's view under its augmentation seed."""
+    view = seed % len(item.features)
+    saliency = None if item.saliency is None else item.saliency[view]
+    return item._replace(features=item.features[view], saliency=saliency)
+
+
+def collate_kept(items: Sequence[_Kept]) -> Batch:
+    """Kept features to a batch that enters the network behind its frozen layers."""
+    # stored with the channels innermost, which is how the tensor then lies in memory, too
+    features = torch.from_numpy(np.stack([item.features for item in items])).permute(0, 3, 1, 2)
+    labels = [item.labels for item in items if item.labels is not None]
+    maps = [item.saliency for item in items if item.saliency is not None]
+    saliency, has = None, torch.zeros(len(items), dtype=torch.bool)
+    if maps:
+        stacked = torch.from_numpy(np.stack(maps))[:, None]
+        has = ~stacked.isnan().flatten(1).any(1)
+        saliency = stacked.nan_to_num()
+    return Batch(
+        image=features.float(),
+        labels=torch.stack(labels) if labels else None,
+        saliency=saliency,
+        has_saliency=has,
+        names=[item.name for item in items],
+        layers=items[0].layers,
+    )
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Makes the files of :class:`KeptViews`, unless they are there.
+
+    Attributes:
+        folder: Where they are kept.
+        frozen: The trunk's frozen layers, on their device.
+        layers: How many those are.
+        views: Views of each image.
+        transform: Draws a view.
+        settings: All else that the views depend on (size, scale, flip, precision), for the files' names.
+        saliency_size: Height and width at which saliency is compared.
+        autocast: Precision of the frozen layers.
+        say: Told what is computed.
+    """
+
+    folder: Path
+    frozen: nn.Module
+    layers: int
+    views: int
+    transform: SampleTransform
+    settings: str
+    saliency_size: tuple[int, int]
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    say: Callable[[str], None] = lambda line: None
+
+    def keep(self, dataset: ImageDataset) -> KeptViews:
+        """The data set's views, computed now or at an earlier time.
+
+        Raises:
+            InputError: for an image that cannot be read.
+            RunError: where they do not fit on the disk.
+        """
+        views = FixedViews(dataset, self.transform, self.views)
+        images = _fingerprint(dataset, self.views, self.settings)
+        features = self._file("features", images, _weights(self.frozen))
+        if not features.exists():
+            self._features(views, features)
+        saliency = None
+        if dataset.has_saliency:
+            saliency = self._file("saliency", images, str(self.saliency_size))
+            if not saliency.exists():
+                self._saliency(views, saliency)
+        return KeptViews(dataset, features, saliency, self.layers)
+
+    def _file(self, kind: str, *parts: str) -> Path:
+        return self.folder / f"{kind}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]}.npy"
+
+    def _features(self, views: FixedViews, path: Path) -> None:
+        device = next(self.frozen.parameters()).device
+        first = views.view(views.dataset.names[0], views.dataset[0], 0).image
+        with torch.no_grad(), self.autocast():
+            like = self.frozen(normalize(first[None].to(device)))
+        shape = (len(views), self.views, *like.shape[2:], like.shape[1])
+        self._check_space(path, 2 * int(np.prod(shape)))
+        gigabytes = 2e-9 * float(np.prod(shape))
+        self.say(
+            f"frozen layers, once: {len(views):,} images × {self.views} views, {gigabytes:.2g} GB in {self.folder}"
+        )
+        with _new_array(path, shape, np.float16) as array, torch.no_grad(), self.autocast():
+            for index in range(len(views)):
+                name, sample = views.dataset.names[index], views.dataset[index]
+                images = torch.stack([views.view(name, sample, view).image for view in range(self.views)])
+                for at in range(0, self.views, CHUNK):
+                    out = self.frozen(normalize(images[at : at + CHUNK].as_subclass(Tensor).to(device)))
+                    array[index, at : at + CHUNK] = _half(out, name).permute(0, 2, 3, 1).cpu().numpy()
+
+    def _saliency(self, views: FixedViews, path: Path) -> None:
+        with _new_array(path, (len(views), self.views, *self.saliency_size), np.float32) as array:
+            for index in range(len(views)):
+                name, sample = views.dataset.names[index], views.dataset[index]
+                array[index] = np.nan
+                if sample.saliency is not None:
+                    for view in range(self.views):
+                        shown = views.view(name, sample, view).saliency
+                        assert shown is not None
+                        small = F.adaptive_avg_pool2d(shown.as_subclass(Tensor), self.saliency_size)
+                        array[index, view] = small[0].numpy()
+
+    def _check_space(self, path: Path, needed: int) -> None:
+        with explained(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise RunError(
+                f"expected {needed / 1e9:.1f} GB free for the frozen layers' features, got {free / 1e9:.1f}: use another "
+                f"--data.cache or fewer --data.views: {self.folder}"
+            )
+
+
+def _half(out: Tensor, name: str) -> Tensor:
+    half = out.half()
+    if not half.isfinite().all():
+        raise RunError(f"features exceed what half precision holds: train without data.cache ({name})")
+    return half
+
+
+def _fingerprint(dataset: ImageDataset, views: int, settings: str) -> str:
+    """Which images these are: their names, and the pixels of eight of them, so that another folder is not taken for this."""
+    digest = hashlib.sha256(f"{views} {settings} {len(dataset)}".encode())
+    for name in dataset.names:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    for index in sorted({round(i * (len(dataset) - 1) / 7) for i in range(8)}):
+        sample = dataset[index]
+        for part in (sample.image, sample.saliency):
+            if part is not None:
+                digest.update(np.ascontiguousarray(part.as_subclass(Tensor).numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _weights(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for key, value in module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> Iterator[NDArray[Any]]:
+    """A mapped array that takes its name when the block ends without an exception."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with explained(path), os.fdopen(handle, "r+b") as file:
+            array: NDArray[Any] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                temporary, mode="w+", dtype=dtype, shape=shape
+            )
+            if hasattr(os, "posix_fallocate"):
+                # a mapped file grows as it is written, and a full disk would then end the process without a word
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        yield array
+        with explained(path):
+            array.flush()  # type: ignore[attr-defined]
+            os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def frozen_part(trunk: nn.Module, layers: int) -> nn.Sequential:
+    """The trunk's first ``layers`` children."""
+    children: Iterator[nn.Module] = iter(trunk.children())
+    return nn.Sequential(*[next(children) for _ in range(layers)])
