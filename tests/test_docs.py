@@ -143,7 +143,7 @@ def test_command_lines_parse(line: str, place: str, parse_only: None, capsys: py
             train.parse(arguments)
         return
     with pytest.raises((Parsed, SystemExit)) as stopped:
-        importlib.import_module(f"attnbn.cli.{command}").main(arguments)
+        importlib.import_module(f"attnbn.cli.{command.replace('-', '_')}").main(arguments)
     assert getattr(stopped.value, "code", 0) == 0
     if command == "recipes" and arguments:
         assert arguments[0] in recipes.names()

@@ -12,7 +12,9 @@ from attnbn.io.errors import AttnbnError, InputError
 
 COMMANDS = {
     "demo": "train Grad-CAM and AttnBN on scenes drawn by the program, and write a report (about 4 minutes)",
+    "reproduce": "train all rows of a table of the paper and set them beside its values (hours)",
     "recipes": "list the recipes: what each reproduces and what it costs",
+    "check-data": "find all that is wrong with your images, masks and saliency maps before training does",
     "train": "train on your images, or continue a run with --resume",
     "evaluate": "score a run's attention maps and labels on a data set",
     "attend": "write attention maps, overlays and masks for photographs",
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             close = get_close_matches(argv[0], COMMANDS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(COMMANDS)}"
             raise InputError(f"unknown command {argv[0]!r}: {hint}")
-        command = importlib.import_module(f"attnbn.cli.{argv[0]}")
+        command = importlib.import_module(f"attnbn.cli.{argv[0].replace('-', '_')}")
         command.main(argv[1:])
         return 0
     except AttnbnError as error:

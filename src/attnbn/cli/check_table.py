@@ -1,0 +1,99 @@
+"""What the data check found as lines of text: counts of images and classes, what occurs together, findings by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN = 3
+"""Findings of a kind that are printed; ``--json`` has all."""
+PAIRS = 10
+"""Pairs of classes that are printed."""
+
+
+def check_table(result: Mapping[str, Any]) -> list[str]:
+    """The whole table.
+
+    Args:
+        result: As :meth:`attnbn.experiments.check_data.Checked.as_json`.
+    """
+    speed = result["images"] / max(result["seconds"], 0.01)
+    lines = [f"read {_images(result['images'])} in {result['seconds']:.1f} s ({speed:,.0f} images/s)", ""]
+    lines += _datasets(result["datasets"])
+    lines += _classes(result["datasets"])
+    lines += _together(result["datasets"])
+    lines += _findings(result["findings"])
+    counts = result["counts"]
+    lines.append(", ".join(f"{number:,} {name[:-1] if number == 1 else name}" for name, number in counts.items()))
+    return lines
+
+
+def _images(number: int) -> str:
+    return f"{number:,} image{'' if number == 1 else 's'}"
+
+
+def _title(part: Mapping[str, Any]) -> str:
+    return f"{part['dataset']} {part['split']}" if part["split"] else str(part["dataset"])
+
+
+def _datasets(parts: list[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for number, part in enumerate(parts, start=1):
+        facts = [_images(part["images"])]
+        facts += [f"{part['masks']:,} masks"] * bool(part["masks"])
+        if part["saliency"]:
+            facts.append(f"{part['saliency_maps']:,} usable saliency maps of {part['saliency']}")
+        lines.append(f"[{number}] {_title(part)}: {', '.join(facts)}")
+    return [*lines, ""] if lines else []
+
+
+def _classes(parts: list[Mapping[str, Any]]) -> list[str]:
+    """Images of each class and split; a dash where the data set does not have the class."""
+    names = list(dict.fromkeys(name for part in parts for name in part["classes"]))
+    if not names:
+        return []
+    width = max(len("class"), *map(len, names))
+    lines = [f"{'class':<{width}}" + "".join(f"{f'[{i}]':>9}" for i in range(1, len(parts) + 1))]
+    for name in names:
+        cells = [part["classes"].get(name) for part in parts]
+        lines.append(f"{name:<{width}}" + "".join(f"{'–' if cell is None else f'{cell:,}':>9}" for cell in cells))
+    difficult = [sum(part["difficult"].values()) for part in parts]
+    if any(difficult):
+        lines.append(f"{'unknown':<{width}}" + "".join(f"{number:>9,}" for number in difficult))
+    return [*lines, ""]
+
+
+def _together(parts: list[Mapping[str, Any]]) -> list[str]:
+    """Classes that occur in one image, over all splits, most frequent first."""
+    pairs: dict[tuple[str, str], int] = {}
+    for part in parts:
+        names = list(part["classes"])
+        for i, row in enumerate(part["cooccurrence"]):
+            for j, number in enumerate(row[:i]):
+                if number:
+                    pair = min(names[i], names[j]), max(names[i], names[j])
+                    pairs[pair] = pairs.get(pair, 0) + number
+    if not pairs:
+        return []
+    ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{a} + {b} {number:,}" for (a, b), number in ranked[:PAIRS]]
+    more = f", and {len(ranked) - PAIRS:,} more pairs" if len(ranked) > PAIRS else ""
+    return [f"together: {', '.join(shown)}{more}", ""]
+
+
+def _findings(findings: list[Mapping[str, Any]]) -> list[str]:
+    """Findings by severity and kind, a count and the first few of each."""
+    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for finding in findings:
+        kinds.setdefault((finding["severity"], finding["kind"]), []).append(finding)
+    lines = []
+    for (severity, kind), members in kinds.items():
+        lines.append(f"{severity} {kind}: {len(members):,}")
+        lines += [f"  {_where(member)}{member['line']}" for member in members[:SHOWN]]
+        if len(members) > SHOWN:
+            lines.append(f"  ... and {len(members) - SHOWN:,} more")
+    return [*lines, ""] if lines else []
+
+
+def _where(finding: Mapping[str, Any]) -> str:
+    return f"[{finding['split']}] " if finding["split"] else ""

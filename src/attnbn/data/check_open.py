@@ -1,0 +1,181 @@
+"""Data sets opened piece by piece: what their readers would refuse becomes a finding, and the rest is read on.
+
+Only what leaves nothing to check is still an error: an unknown kind, a missing path, a folder in another layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from attnbn.data.check_csv import read_csv
+from attnbn.data.check_findings import Finding, Part, SaliencyProbe, from_error
+from attnbn.data.check_voc import Voc
+from attnbn.data.classes import Selection, select_classes
+from attnbn.data.open import KINDS, open_dataset, place_of
+from attnbn.data.photos import PhotoDataset
+from attnbn.data.scenes.dataset import COUNTS
+from attnbn.io.errors import InputError
+from attnbn.io.pictures import list_pictures
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of every data set.
+
+    Attributes:
+        classes: The classes, in order; None: each data set's own.
+        class_map: Names in the data sets -> names of the classes.
+        splits: The splits; empty: all that a data set has.
+    """
+
+    classes: tuple[str, ...] | None = None
+    class_map: Mapping[str, str] = field(default_factory=dict)
+    splits: Sequence[str] = ()
+
+
+def open_parts(spec: str, wanted: Wanted, saliency: SaliencyProbe | None = None) -> tuple[list[Part], list[Finding]]:
+    """Open a data set for checking.
+
+    Args:
+        spec: ``KIND:PATH``.
+        wanted: Which classes and splits.
+        saliency: Looks at its saliency maps (``folders:`` and ``csv:``).
+
+    Returns:
+        Its splits, and what was wrong with its lists and labels. A data set whose reader refuses for a reason that
+        is not found here has a finding of the kind ``refused``, with the reader's own words.
+
+    Raises:
+        InputError: An unknown kind, a missing path, another layout, or a split that a data set does not have.
+    """
+    kind, path = _place(spec)
+    opener = {"voc": _open_voc, "csv": _open_csv, "folders": _open_folders, "scenes": _open_scenes}[kind]
+    return opener(spec, path, wanted, saliency)
+
+
+def _place(spec: str) -> tuple[str, Path]:
+    """Kind and path of a data set that is there; else the reader says what is wrong."""
+    kind, _, path = spec.partition(":")
+    if kind not in KINDS or not path:
+        place_of(spec)
+    place = Path(path).expanduser()
+    if kind != "scenes" and not (place.is_file() if kind == "csv" else place.is_dir()):
+        open_dataset(spec, split="train")
+    return kind, place
+
+
+def choose(own: Sequence[str], wanted: Wanted, spec: str, split: str | None = None) -> tuple[Selection, list[Finding]]:
+    """The wanted classes that a data set has, and a finding for each other.
+
+    Raises:
+        InputError: It has none of them.
+    """
+    have = {wanted.class_map.get(name, name) for name in own}
+    missing = [name for name in wanted.classes or () if name not in have]
+    present = [name for name in wanted.classes or () if name in have]
+    selection = select_classes(own, present or wanted.classes, wanted.class_map, spec)
+    return selection, [absent(name, spec, split) for name in missing]
+
+
+def absent(name: str, spec: str, split: str | None) -> Finding:
+    """The finding for a class without a photograph, in what one trains on."""
+    remedy = "add some, correct --classes, or leave it out there"
+    return Finding("error", "class-absent", spec, split, spec, f"photographs of class {name!r}", "none", remedy)
+
+
+def refused(spec: str, split: str | None, error: InputError) -> Finding:
+    """The finding for a reader's refusal."""
+    return Part(spec, split, Selection((), ()), [], torch.zeros(0, 0)).finding(from_error("refused", error, spec))
+
+
+def _open_voc(spec: str, path: Path, wanted: Wanted, _: SaliencyProbe | None) -> tuple[list[Part], list[Finding]]:
+    voc = Voc.find(spec, path, wanted.splits)
+    try:
+        voc.index()
+        selection, findings = choose(voc.own, wanted, spec)
+    except InputError as error:
+        return [], [refused(spec, None, error)]
+    parts = []
+    for split in voc.splits:
+        try:
+            part, found = voc.part(split, selection)
+        except InputError as error:
+            findings.append(refused(spec, split, error))
+            continue
+        # the reader has the last word on what is not looked at here
+        if not any(finding.severity == "error" for finding in found):
+            found += _refusals(
+                spec, split, wanted, selection.classes, masks=part.num_masks > 0 and voc.lists_masks(split)
+            )
+        findings += found
+        if part.names:
+            parts.append(part)
+    return parts, findings + voc.leftovers()
+
+
+def _refusals(spec: str, split: str, wanted: Wanted, classes: tuple[str, ...], *, masks: bool) -> list[Finding]:
+    """What the reader says to a split with labels alone, and with masks where it has some."""
+    found = []
+    for with_masks in (False, True)[: 1 + masks]:
+        try:
+            open_dataset(
+                spec, split=split, classes=wanted.classes and classes, class_map=wanted.class_map, masks=with_masks
+            )
+        except InputError as error:
+            found.append(refused(spec, split, error))
+    return found[:1]
+
+
+def _open_csv(
+    spec: str, path: Path, wanted: Wanted, saliency: SaliencyProbe | None
+) -> tuple[list[Part], list[Finding]]:
+    part, findings = read_csv(spec, path, wanted.classes, wanted.class_map, saliency)
+    if not any(finding.severity == "error" for finding in findings):
+        try:
+            open_dataset(spec, split="train", classes=wanted.classes, class_map=wanted.class_map)
+        except InputError as error:
+            findings.append(refused(spec, None, error))
+    return ([part] if part.names else []), findings
+
+
+def _open_folders(
+    spec: str, path: Path, wanted: Wanted, saliency: SaliencyProbe | None
+) -> tuple[list[Part], list[Finding]]:
+    own = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+    filled = [name for name in own if next(list_pictures(path / name), None) is not None]
+    if not filled:
+        open_dataset(spec, split="train")  # says what is wrong with the layout
+        raise InputError(f"expected photographs in the class folders, found none: {path}")
+    try:
+        selection, findings = choose(filled, wanted, spec)
+    except InputError as error:
+        return [], [refused(spec, None, error)]
+    findings += [
+        Finding("error", "class-absent", spec, None, str(path / name), f"photographs of class {name!r}", "an empty folder",
+                "add some or remove the folder")
+        for name in own
+        if name not in filled and (wanted.classes is None or name in wanted.classes)
+    ]  # fmt: skip
+    try:
+        dataset = open_dataset(spec, split="train", classes=selection.classes, class_map=wanted.class_map)
+    except InputError as error:
+        return [], [*findings, refused(spec, None, error)]
+    assert isinstance(dataset, PhotoDataset) and dataset.labels is not None
+    images = [dataset.path(i) for i in range(len(dataset))]
+    return [Part(spec, None, selection, dataset.names, dataset.labels, images, saliency=saliency)], findings
+
+
+def _open_scenes(spec: str, _: Path, wanted: Wanted, __: SaliencyProbe | None) -> tuple[list[Part], list[Finding]]:
+    parts, findings = [], []
+    for split in wanted.splits or COUNTS:
+        own = open_dataset(spec, split=split).classes
+        selection, found = choose(own, wanted, spec, split)
+        drawn = open_dataset(spec, split=split, classes=selection.classes, masks=True)
+        assert drawn.labels is not None
+        parts.append(Part(spec, split, selection, drawn.names, drawn.labels, drawn=drawn))
+        findings += found
+    return parts, findings

@@ -1,0 +1,250 @@
+"""All data sets of a run checked in one pass, before anything is trained on them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attnbn.data.check import Look, findings_of, look_at
+from attnbn.data.check_duplicates import Pair, duplicate_pairs
+from attnbn.data.check_findings import SEVERITIES, Finding, Part, Problem, from_error
+from attnbn.data.check_labels import Splits, agreement_findings, class_findings, cooccurrence
+from attnbn.data.check_open import Wanted, open_parts
+from attnbn.data.classes import parse_classes
+from attnbn.io.errors import InputError
+from attnbn.io.pictures import list_pictures, open_picture
+from attnbn.report.contact_sheet import Row, Tile, draw_sheet, read_tile
+from attnbn.saliency.files import SaliencyFolder, is_constant, read_saliency
+
+SHOWN = 12
+"""Photographs of a split on the contact sheet, and pairs of duplicates."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the check found.
+
+    Attributes:
+        parts: The splits that could be read.
+        looks: Their photographs, one entry a file.
+        pairs: Duplicates, errors first.
+        findings: All that was found, errors first.
+        maps: Saliency folder of each data set that has one.
+        seconds: It took.
+    """
+
+    parts: list[Part]
+    looks: list[Look]
+    pairs: list[Pair]
+    findings: list[Finding]
+    maps: Mapping[str, SaliencyMaps]
+    seconds: float
+
+    def count(self, severity: str) -> int:
+        """Findings of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        return {
+            "images": len(self.looks),
+            "seconds": round(self.seconds, 2),
+            "counts": {f"{severity}s": self.count(severity) for severity in SEVERITIES},
+            "datasets": [_part_json(part, self.maps.get(part.dataset)) for part in self.parts],
+            "findings": [asdict(finding) | {"line": finding.line()} for finding in self.findings],
+        }
+
+
+class SaliencyMaps:
+    """The maps of a folder, looked at one by one.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        InputError: It is missing or holds no picture.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = SaliencyFolder(path, required=False)
+        self.path = self.folder.path
+        self.files: dict[str, list[str]] = {}
+        for file in list_pictures(self.path):
+            self.files.setdefault(os.path.splitext(file)[0], []).append(file)
+        self.usable: set[str] = set()
+
+    def __call__(self, name: str, size: tuple[int, int]) -> Problem | None:
+        """What is wrong with the map of a photograph of ``(H, W)``, or None; such maps are counted as usable."""
+        files = self.files.get(name, [])
+        if len(files) != 1:
+            kind = "saliency-missing" if not files else "saliency-twice"
+            return Problem(kind, f"{self.path / name}.png", "one saliency map for every photograph",
+                           " and ".join(files) or "none", "make it, or take the photograph out")  # fmt: skip
+        path = self.path / files[0]
+        try:
+            saliency = read_saliency(path, size)
+        except InputError as error:
+            return from_error(_kind(path), error, path)
+        if is_constant(saliency):
+            got = f"a constant one (every pixel {saliency.mean():.2f})"
+            return Problem("saliency-constant", str(path), "a saliency map that marks an object", got,
+                           "make it anew, or take its photograph out")  # fmt: skip
+        self.usable.add(name)
+        return None
+
+    def unused(self, spec: str, names: Sequence[str]) -> list[Finding]:
+        """A note on maps that belong to no photograph."""
+        lone = sorted(set(self.files) - set(names))
+        if not lone:
+            return []
+        return [Finding("note", "saliency-unused", spec, None, str(self.path / self.files[lone[0]][0]),
+                        "a photograph for every saliency map", f"{len(lone):,} without", "a name may be mistyped",
+                        len(lone))]  # fmt: skip
+
+
+def _kind(path: Path) -> str:
+    """Why a map was refused: it is readable at its own size exactly if only its shape is wrong."""
+    try:
+        picture = open_picture(path, "saliency map")
+        read_saliency(path, (picture.height, picture.width))
+    except InputError:
+        return "saliency-unreadable"
+    return "saliency-shape"
+
+
+def check_data(
+    specs: Sequence[str],
+    *,
+    saliency: Sequence[str] = (),
+    splits: Sequence[str] = (),
+    classes: str | Sequence[str] | None = None,
+    class_map: Mapping[str, str] | None = None,
+    workers: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> Checked:
+    """Find all that is wrong with the data sets, each file read once.
+
+    Args:
+        specs: ``KIND:PATH`` of each.
+        saliency: Folders of maps: the first of the first ``folders:`` or ``csv:`` data set, and so on.
+        splits: Of data sets with splits; empty: all.
+        classes: The classes; None: each data set's own, which must then agree.
+        class_map: Names in the data sets -> names of the classes.
+        workers: Threads that read.
+        progress: Called with the photographs done and all of them.
+
+    Raises:
+        InputError: A data set that is not there or in another layout, or one named twice; saliency without a data set.
+    """
+    begun = time.monotonic()
+    twice = next((spec for i, spec in enumerate(specs) if spec in specs[:i]), None)
+    if twice is not None:
+        raise InputError(f"expected each data set once, got one twice; name it once: {twice}")
+    wanted = Wanted(parse_classes(classes), dict(class_map or {}), splits)
+    maps = _assign(specs, saliency)
+    parts: list[Part] = []
+    findings: list[Finding] = []
+    for spec in specs:
+        opened, found = open_parts(spec, wanted, maps.get(spec))
+        parts += opened
+        findings += found
+    looks = look_at(parts, workers=workers, progress=progress)
+    findings += findings_of(parts, looks) + class_findings(parts) + Splits(parts).findings()
+    findings += agreement_findings(parts) if wanted.classes is None else []
+    for spec, folder in maps.items():
+        findings += folder.unused(spec, [name for part in parts if part.dataset == spec for name in part.names])
+    pairs = duplicate_pairs(parts, looks)
+    findings += [pair.finding for pair in pairs]
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Checked(parts, looks, pairs, findings, maps, time.monotonic() - begun)
+
+
+def _assign(specs: Sequence[str], folders: Sequence[str]) -> dict[str, SaliencyMaps]:
+    """Saliency folders to the data sets that may have them, in the order of both."""
+    takers = [spec for spec in specs if spec.partition(":")[0] in ("folders", "csv")]
+    if len(folders) > len(takers):
+        raise InputError(
+            f"expected a folders: or csv: data set for each --saliency, got {len(takers)} of them; "
+            f"name the data set that the maps belong to: {folders[len(takers)]}"
+        )
+    return {spec: SaliencyMaps(folder) for spec, folder in zip(takers, folders, strict=False)}
+
+
+def _part_json(part: Part, maps: SaliencyMaps | None) -> dict[str, Any]:
+    together = cooccurrence(part.labels)
+    names = part.selection.classes
+    return {
+        "dataset": part.dataset,
+        "split": part.split,
+        "images": len(part.names),
+        "masks": part.num_masks,
+        "saliency": None if maps is None else str(maps.path),
+        "saliency_maps": None if maps is None else len(maps.usable),
+        "classes": dict(zip(names, together.diagonal().tolist(), strict=True)),
+        "difficult": dict(zip(names, part.labels.isnan().sum(0).tolist(), strict=True)),
+        "cooccurrence": together.tolist(),
+    }
+
+
+def write_sheet(path: str | os.PathLike[str], checked: Checked) -> None:
+    """Draw what was read: photographs of every class and split with masks and saliency, then the worst duplicates.
+
+    Args:
+        path: A PNG.
+        checked: The check.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    healthy = {(look.part, look.index) for look in checked.looks if look.fingerprint is not None and not look.problems}
+    rows = []
+    for number, part in enumerate(checked.parts):
+        good = [index for index in range(len(part.names)) if (number, index) in healthy]
+        maps = checked.maps.get(part.dataset)
+        tiles = [_tile(part, index, maps) for index in spread(part, good, SHOWN)]
+        rows.append(Row(f"{part.title}: {len(tiles):,} of {len(part.names):,} images", part.selection.classes, tiles))
+    twins = []
+    # the near ones are for a person to judge
+    pairs = sorted(checked.pairs, key=lambda pair: (pair.finding.severity != "error", pair.finding.kind == "duplicate"))
+    for pair in pairs[:SHOWN]:
+        sides = [(checked.parts[look.part], look.index) for look in (pair.second, pair.first)]
+        pictures = [read_tile(part, index).image for part, index in sides]
+        names = [part.names[index] for part, index in sides]
+        twins.append(
+            Tile(pictures[0], twin=pictures[1], caption=" and ".join(names), warn=pair.finding.severity == "error")
+        )
+    if twins:
+        rows.append(Row(f"duplicates: {len(twins)} of {len(checked.pairs):,} pairs", (), twins))
+    draw_sheet(path, rows)
+
+
+def spread(part: Part, indices: Sequence[int], most: int) -> list[int]:
+    """Photographs that show the whole split: its classes in turn, each from even steps of its list; with masks first."""
+    masked = [i for i in indices if part.masks and part.masks[i] is not None]
+    pool = masked if len(masked) >= most else indices
+    queues = []
+    for label in range(len(part.selection.classes)):
+        members = [i for i in pool if part.labels[i, label] == 1]
+        queues.append([members[k * len(members) // most] for k in range(min(most, len(members)))])
+    chosen: dict[int, None] = {}
+    for turn in range(most):
+        for queue in queues:
+            if turn < len(queue) and len(chosen) < most:
+                chosen[queue[turn]] = None
+    for index in pool:
+        if len(chosen) < most:
+            chosen[index] = None
+    return sorted(chosen)
+
+
+def _tile(part: Part, index: int, maps: SaliencyMaps | None) -> Tile:
+    tile = read_tile(part, index)
+    if maps is None or part.names[index] not in maps.usable:
+        return tile
+    size = tile.image.shape[0], tile.image.shape[1]
+    saliency = maps.folder(part.names[index], size)
+    return tile if saliency is None else tile._replace(saliency=saliency[0].numpy())

@@ -1,0 +1,346 @@
+"""The data check: every kind of defect planted in small data sets is found, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnbn.cli.main import main
+from attnbn.data.check_labels import cooccurrence
+from attnbn.data.images import voc_palette
+from attnbn.experiments.check_data import check_data, write_sheet
+from attnbn.io.errors import InputError
+
+SIZE = (48, 64)
+
+
+def picture(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
+    """Soft shapes of random colours, as different from each other as photographs are."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8))
+    return coarse.resize(size[::-1], Image.Resampling.BICUBIC)
+
+
+def save(path: Path, image: Image.Image, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
+
+
+def save_mask(path: Path, ids: np.ndarray) -> Path:
+    mask = Image.fromarray(ids.astype(np.uint8))
+    mask.putpalette(voc_palette().ravel().tolist())
+    return save(path, mask)
+
+
+def half(identity: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    ids = np.zeros(size, dtype=np.uint8)
+    ids[: size[0] // 2] = identity
+    return ids
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Classes cat and dog; ``train`` a, b, c and ``val`` d, e with masks."""
+    root = tmp_path / "voc"
+    labels = {"a": "cat", "b": "dog", "c": "cat", "d": "cat", "e": "dog"}
+    for seed, name in enumerate(labels):
+        save(root / "JPEGImages" / f"{name}.png", picture(seed))
+    for kind in ("Main", "Segmentation"):
+        (root / "ImageSets" / kind).mkdir(parents=True)
+    for split, names in {"train": "abc", "val": "de"}.items():
+        (root / f"ImageSets/Main/{split}.txt").write_text("\n".join(names))
+        for label in ("cat", "dog"):
+            lines = [f"{name} {1 if labels[name] == label else -1}" for name in names]
+            (root / f"ImageSets/Main/{label}_{split}.txt").write_text("\n".join(lines))
+    (root / "ImageSets/Segmentation/val.txt").write_text("d\ne\n")
+    (root / "classes.txt").write_text("cat\ndog\n")
+    save_mask(root / "SegmentationClass/d.png", half(1))
+    save_mask(root / "SegmentationClass/e.png", half(2))
+    return root
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Three photographs of cats and of dogs with saliency in ``maps`` beside them."""
+    root = tmp_path / "simple"
+    for number, label in enumerate(("cat", "dog")):
+        for i in range(3):
+            save(root / label / f"{i}.png", picture(100 + 10 * number + i))
+            save(tmp_path / "maps" / label / f"{i}.png", Image.fromarray(half(255, (24, 32))))
+    return root
+
+
+def found(*specs: str, **options: Any) -> list[tuple[str, str, str | None, str]]:
+    """Severity, kind, split and the file's name of every finding."""
+    findings = check_data(specs, **options).findings
+    return [(f.severity, f.kind, f.split, Path(f.file).name) for f in findings]
+
+
+def test_sound_data_have_no_finding(voc: Path, folders: Path) -> None:
+    checked = check_data([f"voc:{voc}", f"folders:{folders}"], saliency=[str(folders.parent / "maps")], workers=2)
+    assert checked.findings == [] and len(checked.looks) == 11
+    parts = {part["split"]: part for part in checked.as_json()["datasets"]}
+    assert parts["train"]["classes"] == {"cat": 2, "dog": 1} and parts["val"]["masks"] == 2
+    assert parts[None]["saliency_maps"] == 6 and parts["train"]["saliency"] is None
+
+
+def test_broken_photographs(voc: Path) -> None:
+    (voc / "JPEGImages/a.png").write_bytes((voc / "JPEGImages/a.png").read_bytes()[:200])
+    (voc / "JPEGImages/b.png").write_bytes(b"")
+    (voc / "JPEGImages/c.png").unlink()
+    assert sorted(found(f"voc:{voc}")) == [
+        ("error", "image-empty", "train", "b.png"),
+        ("error", "image-missing", "train", "c.jpg"),
+        ("error", "image-unreadable", "train", "a.png"),
+    ]
+
+
+def test_wrong_masks(voc: Path) -> None:
+    save_mask(voc / "SegmentationClass/d.png", half(7, SIZE[::-1]))  # turned, and an id outside the classes
+    (voc / "SegmentationClass/e.png").write_bytes(b"no picture")
+    save_mask(voc / "SegmentationClass/zebra.png", half(1))
+    assert sorted(found(f"voc:{voc}")) == [
+        ("error", "mask-ids", "val", "d.png"),
+        ("error", "mask-size", "val", "d.png"),
+        ("error", "mask-unreadable", "val", "e.png"),
+        ("warning", "mask-unused", None, "zebra.png"),
+    ]
+    size = next(f for f in check_data([f"voc:{voc}"]).findings if f.kind == "mask-size")
+    assert size.line() == (
+        "expected a mask of 48×64 like its image, got 64×48 (turned by a quarter); make it anew over the upright "
+        f"photograph: {voc / 'SegmentationClass/d.png'}"
+    )
+
+
+def test_missing_masks_and_a_split_without_any(voc: Path) -> None:
+    (voc / "SegmentationClass/d.png").unlink()
+    assert found(f"voc:{voc}") == [("error", "mask-missing", "val", "d.png")]
+    (voc / "SegmentationClass/e.png").unlink()
+    assert found(f"voc:{voc}") == [("note", "mask-missing", "val", "Segmentation")]
+
+
+def test_labels_that_are_missing_damaged_or_denied_by_the_mask(voc: Path) -> None:
+    (voc / "ImageSets/Main/cat_train.txt").write_text("a 1\nb -1\nc -1")
+    (voc / "ImageSets/Main/dog_train.txt").write_text("a -1\nb 1\nc -1")
+    save_mask(voc / "SegmentationClass/d.png", half(2))
+    assert found(f"voc:{voc}") == [
+        ("error", "label-missing", "train", "c.png"),
+        ("warning", "mask-label", "val", "d.png"),
+    ]
+    (voc / "ImageSets/Main/dog_train.txt").write_text("a -1\nb maybe\nc 1")
+    kinds = [(kind, split) for _, kind, split, _ in found(f"voc:{voc}", splits=["train"])]
+    assert kinds.count(("label-file", "train")) == 1 and kinds.count(("label-missing", "train")) == 3
+
+
+def test_annotations_and_masks_label_where_lists_do_not(voc: Path) -> None:
+    for file in (voc / "ImageSets/Main").glob("*_*.txt"):
+        file.unlink()
+    (voc / "Annotations").mkdir()
+    for name, label in (("a", "cat"), ("b", "dog"), ("c", "cow")):
+        text = f"<annotation><object><name>{label}</name></object></annotation>"
+        (voc / f"Annotations/{name}.xml").write_text(text)
+    checked = check_data([f"voc:{voc}"])
+    assert [(f.kind, f.split, Path(f.file).name) for f in checked.findings] == [("label-file", "train", "c.xml")]
+    counts = {part["split"]: part["classes"] for part in checked.as_json()["datasets"]}
+    assert counts == {"train": {"cat": 1, "dog": 1}, "val": {"cat": 1, "dog": 1}}
+
+
+def test_a_photograph_in_no_list_is_noted(voc: Path) -> None:
+    save(voc / "JPEGImages/z.png", picture(70))
+    assert found(f"voc:{voc}") == [("note", "unlisted", None, "z.png")]
+    assert found(f"voc:{voc}", splits=["val"]) == []
+
+
+def test_wrong_saliency(folders: Path) -> None:
+    maps = folders.parent / "maps"
+    (maps / "cat/0.png").unlink()
+    save(maps / "cat/1.png", Image.new("L", (32, 24), 128))
+    save(maps / "cat/2.png", Image.fromarray(half(255, (24, 24))))
+    (maps / "dog/0.png").write_bytes(b"")
+    save(maps / "dog/1.jpg", Image.fromarray(half(255, (24, 32))))
+    save(maps / "dog/lost.png", Image.fromarray(half(255, (24, 32))))
+    assert sorted(found(f"folders:{folders}", saliency=[str(maps)])) == [
+        ("error", "saliency-constant", None, "1.png"),
+        ("error", "saliency-missing", None, "0.png"),
+        ("error", "saliency-shape", None, "2.png"),
+        ("error", "saliency-twice", None, "1.png"),
+        ("error", "saliency-unreadable", None, "0.png"),
+        ("note", "saliency-unused", None, "lost.png"),
+    ]
+
+
+def test_classes_that_are_absent_or_differ(voc: Path, folders: Path) -> None:
+    shutil.rmtree(folders / "dog")
+    (folders / "bird").mkdir()
+    specs = f"voc:{voc}", f"folders:{folders}"
+    assert found(*specs) == [
+        ("error", "class-absent", None, "bird"),
+        ("error", "classes-differ", None, "voc"),
+    ]
+    assert found(*specs, classes="cat,dog") == [("error", "class-absent", None, "simple")]
+    assert found(*specs, classes="cat") == []
+    (voc / "ImageSets/Main/val.txt").write_text("d")
+    (voc / "ImageSets/Segmentation/val.txt").write_text("d")
+    assert ("warning", "class-absent", "val", "voc") in found(f"voc:{voc}")
+
+
+def test_a_class_map_renames(voc: Path, folders: Path) -> None:
+    (folders / "dog").rename(folders / "hound")
+    assert [kind for _, kind, _, _ in found(f"voc:{voc}", f"folders:{folders}")] == ["classes-differ"] * 2
+    assert found(f"voc:{voc}", f"folders:{folders}", class_map={"hound": "dog"}) == []
+
+
+def test_exact_duplicates_within_and_across(voc: Path, folders: Path) -> None:
+    shutil.copy(folders / "cat/0.png", folders / "dog/copy.png")
+    shutil.copy(folders / "cat/1.png", voc / "JPEGImages/a.png")  # into train: no figure is computed there
+    save(voc / "JPEGImages/e.png", picture(101), compress_level=0)  # into val: the same pixels in another file
+    checked = check_data([f"voc:{voc}", f"folders:{folders}"])
+    pairs = {(f.severity, f.kind, Path(f.file).name, Path(f.other or "").name): f for f in checked.findings}
+    assert set(pairs) == {
+        ("warning", "duplicate", "copy.png", "0.png"),
+        ("error", "duplicate", "1.png", "e.png"),
+        ("error", "duplicate", "a.png", "e.png"),
+    }
+    within = pairs["warning", "duplicate", "copy.png", "0.png"]
+    assert "the same file" in within.got and "labelled cat, not dog" in within.got
+    across = pairs["error", "duplicate", "1.png", "e.png"]
+    assert "the same pixels" in across.got and f"in voc:{voc} val" in across.got
+    assert across.dataset == f"folders:{folders}" and across.remedy == f"take it out of folders:{folders}"
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_near_duplicates_leak(voc: Path, mirrored: bool) -> None:
+    twin = picture(0, (96, 128))
+    twin = twin.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else twin
+    save(voc / "JPEGImages/d.jpg", twin.resize(SIZE[::-1]), quality=60)
+    (voc / "JPEGImages/d.png").unlink()
+    (finding,) = check_data([f"voc:{voc}"]).findings
+    assert (finding.severity, finding.kind, finding.split) == ("error", "near-duplicate", "train")
+    assert Path(finding.file).name == "a.png" and Path(finding.other or "").name == "d.jpg"
+    assert ("mirrored" in finding.got) == mirrored
+
+
+def test_splits_that_share_photographs(voc: Path) -> None:
+    main_lists = voc / "ImageSets/Main"
+    (main_lists / "trainval.txt").write_text("a\nb\nc\nd\ne")
+    for label in ("cat", "dog"):
+        both = [(main_lists / f"{label}_{split}.txt").read_text() for split in ("train", "val")]
+        (main_lists / f"{label}_trainval.txt").write_text("\n".join(both))
+    assert found(f"voc:{voc}") == []  # made of the two on purpose
+    for label in ("cat", "dog"):
+        (main_lists / f"{label}_train.txt").write_text((main_lists / f"{label}_trainval.txt").read_text())
+    (main_lists / "train.txt").write_text("a\nb\nc\ne\nd")
+    (finding,) = check_data([f"voc:{voc}"]).findings
+    assert (finding.severity, finding.kind, finding.split, finding.files) == ("error", "split-overlap", "train", 2)
+    assert finding.other == f"voc:{voc} val"
+
+
+def test_a_list_row_by_row(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / f"{i}.png", picture(200 + i))
+    rows = ["path,label", "0.png,cat", "1.png,cat,dog", "2.png", "gone.png,dog", "0.png,dog", "3.png,zebra"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    findings = check_data([f"csv:{tmp_path / 'list.csv'}"], classes="cat,dog").findings
+    assert sorted((f.kind, Path(f.file).name) for f in findings) == [
+        ("image-missing", "gone.png"),
+        ("label-missing", "list.csv, line 4"),
+        ("label-unknown", "list.csv, line 7"),
+        ("listed-twice", "list.csv, line 6"),
+    ]
+
+
+def test_what_only_the_reader_finds_is_told_in_its_words(tmp_path: Path, folders: Path) -> None:
+    save(tmp_path / "a/0.png", picture(1))
+    save(tmp_path / "list/a/0.png", picture(2))
+    (tmp_path / "list/list.csv").write_text("a/0.png,cat\n../a/0.png,dog\n")
+    findings = check_data([f"csv:{tmp_path / 'list/list.csv'}", f"folders:{folders}"], classes="cat,dog").findings
+    assert [f.kind for f in findings] == ["refused"] and "both 'a/0.png'" in findings[0].got
+
+
+def test_scenes_are_checked_too() -> None:
+    checked = check_data(["scenes:source?count=20", "scenes:target?count=20"], splits=["train", "dev"])
+    assert checked.findings == [] and len(checked.looks) == 80
+
+
+def test_cooccurrence_is_that_of_plain_loops() -> None:
+    import torch
+
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0.0, 1.0, np.nan], (40, 5), p=[0.5, 0.4, 0.1])
+    plain = [[sum(bool(row[i] == 1 and row[j] == 1) for row in labels) for j in range(5)] for i in range(5)]
+    assert cooccurrence(torch.from_numpy(labels)).tolist() == plain
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["voc:{0}", "--split", "dev"], "no split 'dev'; splits here: train, val, all"),
+        (["voc:{0}/nowhere"], "found nothing; check the path"),
+        (["{0}"], "KIND one of"),
+        (["voc:{0}", "voc:{0}"], "each data set once"),
+        (["voc:{0}", "--saliency", "{0}"], "for each --saliency, got 0"),
+        (["voc:{0}", "--class-map", "dog"], "expected OLD=NEW"),
+        (["voc:{0}", "--classes", "cat,cat"], "each class once"),
+    ],
+)
+def test_bad_usage(voc: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-data", *(argument.format(voc) for argument in arguments)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_the_command(voc: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["check-data", f"voc:{voc}", f"folders:{folders}", "--saliency", str(tmp_path / "maps")]
+    written = ["--json", str(tmp_path / "check.json"), "--sheet", str(tmp_path / "sheet.png"), "--workers", "1"]
+    assert main([*command, *written]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "0 errors, 0 warnings, 0 notes" in out and "images/s" in out
+    assert "6 usable saliency maps of" in out and "[2] voc:" in out
+    assert Image.open(tmp_path / "sheet.png").width == 1600
+
+    for name in "abc":
+        (voc / f"JPEGImages/{name}.png").write_bytes(b"")
+    (folders / "cat/0.png").write_bytes(b"")
+    assert main([*command, *written]) == 1
+    out, err = capsys.readouterr()
+    assert err == "attnbn: the data have 4 errors; correct them before training\n"
+    assert "error image-empty: 4" in out and "... and 1 more" in out and "4 errors, 0 warnings, 0 notes" in out
+    result = json.loads((tmp_path / "check.json").read_text())
+    assert result["counts"] == {"errors": 4, "warnings": 0, "notes": 0}
+    assert [f["split"] for f in result["findings"]] == ["train"] * 3 + [None]
+    assert {"severity", "kind", "dataset", "file", "expected", "got", "remedy"} <= set(result["findings"][0])
+    assert result["datasets"][0]["cooccurrence"] == [[2, 0], [0, 1]]
+
+
+def test_the_sheet_shows_photograph_mask_saliency_and_duplicates(voc: Path, folders: Path, tmp_path: Path) -> None:
+    save(voc / "JPEGImages/e.png", Image.new("RGB", SIZE[::-1], (250, 0, 250)))
+    save(folders / "dog/3.png", Image.new("RGB", SIZE[::-1], (0, 250, 250)))
+    save(folders / "dog/4.png", Image.new("RGB", SIZE[::-1], (0, 250, 250)), compress_level=0)
+    for i in (3, 4):
+        save(tmp_path / f"maps/dog/{i}.png", Image.fromarray(half(255, (24, 32))))
+    checked = check_data([f"voc:{voc}", f"folders:{folders}"], saliency=[str(tmp_path / "maps")])
+    write_sheet(tmp_path / "sheet.png", checked)
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
+
+    def share(*colour: int) -> float:
+        return float((np.abs(pixels - colour).max(2) < 6).mean() * pixels.shape[0] * pixels.shape[1] / (132 * 176))
+
+    assert share(250, 0, 250) == pytest.approx(1, abs=0.1)
+    tinted = 0.4 * np.array([250, 0, 250]) + 0.6 * voc_palette()[2]  # the upper half of e's mask is a dog
+    assert share(*tinted.astype(int)) == pytest.approx(0.5, abs=0.1)
+    assert share(0, 250, 250) == pytest.approx(4, abs=0.3)  # two photographs, and both as a pair
+    assert share(0, 0, 0) == pytest.approx(8 / 2, abs=0.5)  # the lower halves of eight maps
+
+
+def test_the_sheet_refuses_a_folder_it_cannot_write(voc: Path, tmp_path: Path) -> None:
+    checked = check_data([f"voc:{voc}"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises((InputError, RuntimeError), match="could not write"):
+        write_sheet(tmp_path / "file/sheet.png", checked)
