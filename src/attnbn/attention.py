@@ -12,7 +12,7 @@ the same weights:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -131,16 +131,46 @@ def attention_from_scores(
         return _maps(_at_least_float32(features), weights.to(_wide(features.dtype)), pairs, activation)
 
 
+def layer_attention(
+    layers: Sequence[Tensor], scores: Tensor, wanted: Wanted, *, activation: Activation = "relu"
+) -> list[Tensor]:
+    """Eq. 1-2 with the outputs of several layers in the place of F, from one batched vector-Jacobian product.
+
+    The gradient on its way to the lowest layer passes through the others, so that all together cost what it costs alone.
+
+    Args:
+        layers: Outputs of layers, each ``B×C×h×w`` with a C, h and w of its own, all in the graph of ``scores``.
+        scores: ``B×N``.
+        wanted: As in :func:`class_attention`, or a function of the scores.
+        activation: ``relu`` or ``sigmoid``.
+
+    Returns:
+        For each layer ``P×h×w``, not normalised, the pairs in the order of :func:`class_attention`.
+
+    Raises:
+        ValueError: if ``scores`` has no graph to the layers.
+    """
+    pairs = _pairs(wanted, scores, len(scores))
+    _expect_graph(scores, layers)
+    if pairs.most == 0:
+        return [features.new_zeros(0, *features.shape[-2:], dtype=_wide(features.dtype)) for features in layers]
+    with torch.autocast(scores.device.type, enabled=False):
+        ones = scores.new_zeros(pairs.most, *scores.shape)
+        ones[pairs.rank, pairs.image, pairs.label] = 1
+        gradients = _products(scores, layers, ones, torch.is_grad_enabled())
+        weights = [gradient.mean((-2, -1)).transpose(0, 1) for gradient in gradients]
+        return [
+            _maps(_at_least_float32(features), w.to(_wide(features.dtype)), pairs, activation)
+            for features, w in zip(layers, weights, strict=True)
+        ]
+
+
 def gradient_weights(features: Tensor, scores: Tensor, pairs: _Pairs, create_graph: bool) -> Tensor:
     """``w_i^c`` of Eq. 1 for any head, ``B×K×C``: one vector-Jacobian product from the scores to F.
 
     An image's score depends on its own features alone, so the k-th wanted class of every image shares a product.
     """
-    if not (scores.requires_grad and features.requires_grad):
-        raise ValueError(
-            "expected scores with a graph to the features: compute both with gradients enabled, "
-            "scores = head(features), or leave the scores out"
-        )
+    _expect_graph(scores, [features])
     if pairs.most == 0:
         return features.new_zeros(features.shape[0], 0, features.shape[1])
     ones = scores.new_zeros(pairs.most, *scores.shape)
@@ -167,14 +197,26 @@ def pooled_weights(
 
 
 def _product(outputs: Tensor, inputs: Tensor, vectors: Tensor, create_graph: bool) -> Tensor:
-    """``K`` vector-Jacobian products at once, ``K×inputs.shape``; the graph is kept for the loss that follows."""
+    """``K`` vector-Jacobian products at once, ``K×inputs.shape``."""
+    return _products(outputs, [inputs], vectors, create_graph)[0]
+
+
+def _products(outputs: Tensor, inputs: Sequence[Tensor], vectors: Tensor, create_graph: bool) -> tuple[Tensor, ...]:
+    """The same to several inputs on one walk; the graph is kept for the loss that follows."""
     if len(vectors) == 1:
-        (gradient,) = torch.autograd.grad(outputs, inputs, vectors[0], create_graph=create_graph, retain_graph=True)
-        return gradient[None]
-    (gradient,) = torch.autograd.grad(
+        gradients = torch.autograd.grad(outputs, inputs, vectors[0], create_graph=create_graph, retain_graph=True)
+        return tuple(gradient[None] for gradient in gradients)
+    return torch.autograd.grad(
         outputs, inputs, vectors, create_graph=create_graph, retain_graph=True, is_grads_batched=True
     )
-    return gradient
+
+
+def _expect_graph(scores: Tensor, layers: Sequence[Tensor]) -> None:
+    if not (scores.requires_grad and all(features.requires_grad for features in layers)):
+        raise ValueError(
+            "expected scores with a graph to the features: compute both with gradients enabled, "
+            "scores = head(features), or leave the scores out"
+        )
 
 
 def _maps(features: Tensor, weights: Tensor, pairs: _Pairs, activation: Activation) -> Tensor:

@@ -3,13 +3,13 @@
 import os
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from attnbn.data.transforms import eval_transform, normalize
-from attnbn.inference.predict import Prediction, full_size, max_normalized, predict
+from attnbn.inference.maps import full_size
+from attnbn.inference.predict import Prediction, predict
 from attnbn.io.errors import InputError, RunError
 
 
@@ -121,33 +121,6 @@ def test_an_image_without_labelled_class_has_no_maps(net: nn.Module, make_pictur
     prediction = list(predict(net, dataset, size=32, attend="labels"))[1]
     assert prediction.maps.shape == (0, 4, 4)
     assert full_size(prediction.maps, (5, 6)).shape == (0, 5, 6)
-
-
-def test_max_normalized() -> None:
-    maps = torch.tensor([[[0.0, 0.3], [0.6, 1.2]], [[0, 0], [0, 0]], [[1e-42, 0], [0, 0]]])
-    result = max_normalized(maps)
-    torch.testing.assert_close(result[0], torch.tensor([[0, 0.25], [0.5, 1]]))
-    assert (result[1] == 0).all()
-    assert result[2].max() == 1
-
-
-def test_full_size_equals_bilinear_by_hand() -> None:
-    maps = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
-    height, width = 8, 7
-    expected = np.zeros((2, height, width))
-    for y, x in np.ndindex(height, width):
-        sy, sx = (min(max((p + 0.5) * n / total - 0.5, 0), n - 1) for p, n, total in ((y, 3, height), (x, 4, width)))
-        y0, x0 = int(sy), int(sx)
-        y1, x1 = min(y0 + 1, 2), min(x0 + 1, 3)
-        top = maps[:, y0, x0] * (1 - (sx - x0)) + maps[:, y0, x1] * (sx - x0)
-        low = maps[:, y1, x0] * (1 - (sx - x0)) + maps[:, y1, x1] * (sx - x0)
-        expected[:, y, x] = top * (1 - (sy - y0)) + low * (sy - y0)
-    np.testing.assert_allclose(full_size(maps, (height, width)).numpy(), expected, atol=1e-6)
-
-
-def test_full_size_stays_in_range() -> None:
-    grown = full_size(torch.ones(1, 4, 4), (20, 21))  # sizes at which the weights add up to more than one
-    assert grown.max() <= 1
 
 
 def test_a_reading_process_that_dies(net: nn.Module, make_pictures: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from attnbn.cli.options import add_run, name_broken, parser, share
+from attnbn.cli.options import add_passes, add_run, name_broken, parser, passes_of, share
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -18,6 +18,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     options.add_argument("--masks", action="store_true", help="write palette PNG masks too")
     options.add_argument("--threshold", type=share, help="of the masks, instead of the one the run has stored")
+    add_passes(options)
     options.add_argument("--overwrite", action="store_true", help="take over a folder that another run made")
     given = options.parse_args(arguments)
 
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str]) -> None:
         size=trained.config.data.size,
         masks=given.masks,
         threshold=trained.threshold if given.threshold is None else given.threshold,
+        **passes_of(given),
         identity=trained.identity,
         overwrite=given.overwrite,
         skip_broken=given.skip_broken,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnbn.cli.options import add_run, name_broken, parser, share
+from attnbn.cli.options import add_passes, add_run, name_broken, parser, passes_of, share
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -17,6 +17,12 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("--split", default="val", help="which split of it (default val)")
     options.add_argument("--threshold", type=share, help="instead of the one the run has stored")
     options.add_argument("--no-masks", action="store_true", help="score labels only, for VOC on the split of Main")
+    options.add_argument(
+        "--given-labels",
+        action="store_true",
+        help="score the maps of the labelled classes, as if recognition were perfect",
+    )
+    add_passes(options)
     options.add_argument("--json", metavar="FILE", help="write the figures to this file, as fractions")
     given = options.parse_args(arguments)
 
@@ -31,6 +37,8 @@ def main(arguments: Sequence[str]) -> None:
         checkpoint=given.checkpoint,
         threshold=given.threshold,
         masks=not given.no_masks,
+        **passes_of(given),
+        given_labels=given.given_labels,
         device=given.device,
         workers=given.workers,
         batch_size=given.batch_size,
@@ -38,7 +46,24 @@ def main(arguments: Sequence[str]) -> None:
     )
     for line in name_broken(figures.pop("left_out")):
         print(line, file=sys.stderr)
-    for line in figures_table(figures):
+    for line in (*figures_table(figures), *_how(figures)):
         print(line)
     if given.json:
         write_json(given.json, figures)
+
+
+def _how(figures: Mapping[str, Any]) -> list[str]:
+    """A line on whatever makes the figures others than those of a single look at the predicted classes."""
+    parts = []
+    if figures["classes"] == "given":
+        parts.append("classes given by the labels")
+    if figures["scales"] != [1.0]:
+        parts.append("scales " + " ".join(f"{scale:g}" for scale in figures["scales"]))
+    if figures["flip"]:
+        parts.append("mirrored too")
+    if figures["layers"] != ["last"]:
+        how = f" ({figures['fuse']})" if len(figures["layers"]) > 1 else ""
+        parts.append(f"layers {' '.join(figures['layers'])}{how}")
+    if parts and figures["threshold_split"] is not None and not figures["cross_fitted"]:
+        parts.append("the threshold was chosen without")
+    return [", ".join(parts)] if parts else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from attnbn.io.errors import InputError
 
@@ -35,6 +35,25 @@ def add_run(to: Parser) -> None:
     to.add_argument(
         "--skip-broken", action="store_true", help="leave out photographs that cannot be read, and name them"
     )
+
+
+def add_passes(to: Parser) -> None:
+    """How often and how a photograph is looked at."""
+    to.add_argument(
+        "--scales", type=float, nargs="+", default=[1.0], metavar="FACTOR",
+        help="look at it at several sizes, factors on the run's own (e.g. 0.75 1 1.25; default 1)",
+    )  # fmt: skip
+    to.add_argument("--flip", action="store_true", help="look at its mirror image too")
+    to.add_argument(
+        "--layers", nargs="+", default=["last"], metavar="NAME",
+        help="take the attention of these layers, by dotted names (e.g. trunk.10) or last (default last)",
+    )  # fmt: skip
+    to.add_argument("--fuse", choices=("mean", "product"), default="mean", help="how several layers' maps become one")
+
+
+def passes_of(given: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_passes` read, as keyword arguments."""
+    return {key: getattr(given, key) for key in ("scales", "flip", "layers", "fuse")}
 
 
 def count(text: str) -> int:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from attnbn.data.open import has_masks, open_dataset, place_of
 from attnbn.inference.evaluate import evaluate, summary
+from attnbn.inference.layers import LAST
 from attnbn.inference.load import TrainedRun, load
+from attnbn.inference.maps import Fuse
+from attnbn.inference.passes import Passes
 from attnbn.training.devices import check_device
 
 
@@ -19,6 +23,11 @@ def evaluate_run(
     checkpoint: str = "last",
     threshold: float | None = None,
     masks: bool = True,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    layers: Sequence[str] = (LAST,),
+    fuse: Fuse = "mean",
+    given_labels: bool = False,
     device: str = "auto",
     workers: int = 0,
     batch_size: int = 16,
@@ -35,14 +44,23 @@ def evaluate_run(
         checkpoint: ``last`` or ``best``.
         threshold: Instead of the run's own.
         masks: Score the maps, where the data set has masks; without, labels only (VOC: on the split of ``Main``).
+        scales: This and the next three as in :func:`attnbn.inference.predict.predict`. The run's own threshold was chosen
+            at a single look.
+        flip: Look at the mirror image too.
+        layers: Whose attention is taken.
+        fuse: The ``mean`` or the ``product`` of the layers' maps.
+        given_labels: Score the maps of the labelled classes in place of the predicted ones: an upper bound, as if
+            recognition were perfect.
         device: Where to compute.
         workers: Processes that read.
         batch_size: Photographs a forward pass.
         skip_broken: Leave out photographs that cannot be read.
 
     Returns:
-        As :func:`attnbn.inference.evaluate.summary`, with ``left_out``, a line for each broken photograph.
+        As :func:`attnbn.inference.evaluate.summary`, with ``left_out``, a line for each broken photograph, and
+        how it was looked at: ``scales``, ``flip``, ``layers``, ``fuse``, and ``classes`` (``predicted`` or ``given``).
     """
+    passes = Passes(scales, flip, layers, fuse)
     trained = load(run, checkpoint=checkpoint, device=check_device(device))
     dataset = open_dataset(
         target,
@@ -56,6 +74,8 @@ def evaluate_run(
         dataset,
         size=trained.config.data.size,
         threshold=threshold if threshold is not None else trained.threshold,
+        attend="labels" if given_labels else "predicted",
+        **passes.settings(),
         batch_size=batch_size,
         workers=workers,
         skip_broken=skip_broken,
@@ -67,6 +87,7 @@ def evaluate_run(
         threshold_split=trained.threshold_split if threshold is None else None,
         cross_fit=chosen_here,
     )
+    figures |= passes.settings() | {"classes": "given" if given_labels else "predicted"}
     return figures | {"threshold_given": threshold is not None, "left_out": evaluation.broken}
 
 

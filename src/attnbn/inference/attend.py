@@ -24,9 +24,12 @@ from torch import Tensor, nn
 
 from attnbn.data.images import read_image, write_mask
 from attnbn.evaluation.direct import combine
+from attnbn.inference.layers import LAST
+from attnbn.inference.maps import Fuse, full_size
 from attnbn.inference.overlay import Picture, captioned, overlay
+from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import Photographs, check_name, list_photographs
-from attnbn.inference.predict import Prediction, full_size, predict
+from attnbn.inference.predict import Prediction, predict
 from attnbn.inference.shards import Shard, current_shard, own
 from attnbn.io.atomic import write_bytes, write_json
 from attnbn.io.errors import InputError
@@ -59,6 +62,10 @@ def attend(
     size: int,
     masks: bool = False,
     threshold: float = 0.2,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    layers: Sequence[str] = (LAST,),
+    fuse: Fuse = "mean",
     identity: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     skip_broken: bool = False,
@@ -81,6 +88,10 @@ def attend(
         size: Side of the square that the network sees.
         masks: Write masks too.
         threshold: A pixel of a mask is foreground where a map is at least this, in (0, 1].
+        scales: This and the next three as in :func:`~attnbn.inference.predict.predict`.
+        flip: Look at the mirror image too.
+        layers: Whose attention is taken.
+        fuse: The ``mean`` or the ``product`` of the layers' maps.
         identity: What tells this run from others (its folder, its checkpoint's checksum), kept in ``attend.json``.
         overwrite: Take over a folder that another run or other settings made.
         skip_broken: Leave out photographs that cannot be read instead of stopping at the first.
@@ -98,7 +109,8 @@ def attend(
     """
     folder = Path(output)
     dataset = Photographs(list_photographs(photographs, leave_out=folder), classes)
-    made_by = {"identity": dict(identity or {}), "classes": list(classes), "size": size}
+    passes = Passes(scales, flip, layers, fuse)
+    made_by = {"identity": dict(identity or {}), "classes": list(classes), "size": size} | passes.changed()
     used = threshold if masks else None
     digest, manifest = _claim(folder, made_by, used, overwrite)
     files = _Files(folder, tuple(classes), used, digest)
@@ -107,7 +119,7 @@ def attend(
     done = Attended(skipped=len(mine) - len(wanted))
     paths = {dataset.names[i]: dataset.paths[i] for i in wanted}
     for prediction in predict(
-        net, dataset, size=size, indices=wanted, batch_size=batch_size, workers=workers, device=device,
+        net, dataset, size=size, indices=wanted, **passes.settings(), batch_size=batch_size, workers=workers, device=device,
         skip_broken=skip_broken, broken=done.broken,
     ):  # fmt: skip
         if not done.written and manifest is not None:
@@ -142,7 +154,8 @@ def _claim(
         raise InputError(
             f"expected a new or empty folder, or one that attend made; choose another --output or say --overwrite: {folder}"
         )
-    different = [key for key in made_by if earlier is not None and earlier.get(key) != made_by[key]]
+    keys = [key for key in {**made_by, **(earlier or {})} if key != "threshold"]
+    different = [key for key in keys if earlier is not None and earlier.get(key) != made_by.get(key)]
     before = (earlier or {}).get("threshold")
     if None not in (before, threshold) and before != threshold:
         different.append("threshold")

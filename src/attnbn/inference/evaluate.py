@@ -13,7 +13,9 @@ from attnbn.data.dataset import ImageDataset
 from attnbn.evaluation.average_precision import average_precision
 from attnbn.evaluation.confusion import confusion_matrix, iou, mean_iou, precision, recall
 from attnbn.evaluation.direct import THRESHOLDS, ThresholdCurve, combine
-from attnbn.inference.predict import Prediction, full_size, predict
+from attnbn.inference.layers import LAST
+from attnbn.inference.maps import Fuse, full_size
+from attnbn.inference.predict import Attend, Prediction, predict
 from attnbn.io.atomic import without_nan
 from attnbn.io.errors import InputError
 
@@ -46,6 +48,11 @@ def evaluate(
     *,
     size: int,
     threshold: float | None = None,
+    attend: Attend = "predicted",
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    layers: Sequence[str] = (LAST,),
+    fuse: Fuse = "mean",
     batch_size: int = 16,
     workers: int = 0,
     device: str | torch.device | None = None,
@@ -58,6 +65,12 @@ def evaluate(
         dataset: With masks, labels or both.
         size: Side of the square that the network sees.
         threshold: A further threshold to count at, in (0, 1], if it is none of 0.01, 0.02, …, 0.99.
+        attend: Score the maps of the ``predicted`` classes, or of those that the ``labels`` say are there: what the maps
+            would be worth if recognition were perfect.
+        scales: This and the next three as in :func:`~attnbn.inference.predict.predict`.
+        flip: Look at the mirror image too.
+        layers: Whose attention is taken.
+        fuse: The ``mean`` or the ``product`` of the layers' maps.
         batch_size: Photographs a forward pass.
         workers: Processes that read.
         device: Where the network is; None: where its weights are.
@@ -78,6 +91,11 @@ def evaluate(
         net,
         dataset,
         size=size,
+        attend=attend,
+        scales=scales,
+        flip=flip,
+        layers=layers,
+        fuse=fuse,
         batch_size=batch_size,
         workers=workers,
         device=device,

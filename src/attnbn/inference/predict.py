@@ -9,16 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from attnbn.data.dataset import ImageDataset
-from attnbn.data.transforms import eval_transform, normalize
+from attnbn.data.transforms import normalize
 from attnbn.evaluation.direct import predicted_classes
+from attnbn.inference.layers import LAST
+from attnbn.inference.maps import Fuse, full_size, max_normalized
+from attnbn.inference.passes import Passes, check_passes, look
+from attnbn.inference.reading import Item, Reader, batches
 from attnbn.io.errors import InputError, RunError
+
+__all__ = ["Attend", "Prediction", "full_size", "max_normalized", "predict"]
 
 Attend = Literal["predicted", "labels"]
 
@@ -53,6 +58,10 @@ def predict(
     size: int,
     indices: Sequence[int] | None = None,
     attend: Attend = "predicted",
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    layers: Sequence[str] = (LAST,),
+    fuse: Fuse = "mean",
     batch_size: int = 16,
     workers: int = 0,
     device: str | torch.device | None = None,
@@ -68,6 +77,11 @@ def predict(
         indices: Which photographs; None: all.
         attend: Take the maps of the ``predicted`` classes (sigmoid > 0.5, else the best one) or of those that the data
             set's ``labels`` say are there.
+        scales: Factors on ``size``, one pass for each; scores are averaged over the passes, maps fused.
+        flip: Look at the mirror image too, at each scale.
+        layers: Whose attention is taken and fused: ``last`` or dotted names such as ``trunk.10``; see
+            :class:`~attnbn.inference.passes.Passes`.
+        fuse: The ``mean`` or the ``product`` of the layers' maps.
         batch_size: Photographs a forward pass.
         workers: Processes that read; the result does not depend on it.
         device: Where the network is; None: where its weights are.
@@ -78,15 +92,18 @@ def predict(
         A :class:`Prediction` for each photograph.
 
     Raises:
-        InputError: A photograph cannot be read, or ``attend="labels"`` and it has none.
+        InputError: A photograph cannot be read, ``attend="labels"`` and it has none, or the network cannot be looked at so.
         RunError: The network gives numbers that are not finite, or a reading process died.
     """
     device = torch.device(device) if device is not None else _parameter(net).device
-    reader = _Reader(dataset, size, range(len(dataset)) if indices is None else indices)
-    for items in _batches(reader, batch_size, workers, pin=device.type == "cuda"):
-        read: list[_Item] = []
+    passes = Passes(scales, flip, layers, fuse)
+    with _evaluating(net):
+        check_passes(net, passes, size)
+    reader = Reader(dataset, passes.sides(size), range(len(dataset)) if indices is None else indices)
+    for items in batches(reader, batch_size, workers, pin=device.type == "cuda"):
+        read: list[Item] = []
         for item in items:
-            if isinstance(item, _Item):
+            if isinstance(item, Item):
                 read.append(item)
             elif skip_broken:
                 if broken is not None:
@@ -94,102 +111,23 @@ def predict(
             else:
                 raise InputError(item)
         if read:
-            yield from _forward(net, read, attend, device)
+            yield from _forward(net, read, attend, passes, device)
 
 
-def full_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps at a photograph's own resolution.
-
-    Bilinear with pixel centres aligned (``align_corners=False``), the way the photograph came to the network's size.
-
-    Args:
-        maps: ``K×h×w`` in [0, 1].
-        size: Height and width H, W.
-
-    Returns:
-        float32 ``K×H×W`` in [0, 1].
-    """
-    if not len(maps):
-        return maps.new_zeros(0, *size, dtype=torch.float32)
-    grown = nn.functional.interpolate(maps[None].float(), size=size, mode="bilinear", align_corners=False)
-    return grown[0].clamp(0, 1)  # the four weights of a pixel may add up to one and a rounding
-
-
-def max_normalized(maps: Tensor) -> Tensor:
-    """Each map divided by its own maximum; an all-zero map stays zero.
-
-    Args:
-        maps: ``K×h×w``, not negative.
-
-    Returns:
-        float32 ``K×h×w`` in [0, 1].
-    """
-    maps = maps.float()
-    peak = maps.amax((-2, -1), keepdim=True)
-    return torch.where(peak > 0, maps / peak, torch.zeros_like(maps))
-
-
-class _Item(NamedTuple):
-    """A photograph as read: ``image`` uint8 ``3×S×S``, the rest as in :class:`Prediction`."""
-
-    name: str
-    image: Tensor
-    size: tuple[int, int]
-    mask: Tensor | None
-    labels: Tensor | None
-
-
-class _Reader(Dataset["_Item | str"]):
-    """Reads and resizes; a photograph that cannot be read becomes its message.
-
-    An exception would cross from a worker wrapped in that worker's traceback, and end the worker's stream.
-    """
-
-    def __init__(self, dataset: ImageDataset, size: int, indices: Sequence[int]) -> None:
-        self.dataset = dataset
-        self.transform = eval_transform(size)
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> _Item | str:
-        try:
-            sample = self.dataset[self.indices[position]]
-        except InputError as error:
-            return str(error)
-        height, width = sample.image.shape[-2:]
-        resized = self.transform(sample)
-        plain = [None if t is None else t.as_subclass(Tensor) for t in (resized.image, sample.mask, sample.labels)]
-        assert plain[0] is not None
-        return _Item(sample.name, plain[0], (height, width), plain[1], plain[2])
-
-
-def _batches(reader: _Reader, batch_size: int, workers: int, pin: bool) -> Iterator[list[_Item | str]]:
-    # An own generator: the loader would otherwise draw a seed from the global one.
-    generator = torch.Generator().manual_seed(0)
-    workers = min(workers, -(-len(reader) // batch_size))
-    loader = DataLoader(
-        reader, batch_size, num_workers=workers, collate_fn=list, generator=generator, pin_memory=pin, shuffle=False
-    )
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error) or isinstance(error, RunError):
-            raise
-        raise RunError("a process that reads photographs died (too little memory?): use fewer --workers") from error
-
-
-def _forward(net: nn.Module, items: list[_Item], attend: Attend, device: torch.device) -> list[Prediction]:
-    images = normalize(torch.stack([item.image for item in items]).to(device, non_blocking=True))
+def _forward(
+    net: nn.Module, items: list[Item], attend: Attend, passes: Passes, device: torch.device
+) -> list[Prediction]:
+    dtype = _parameter(net).dtype
+    labelled = _labelled(items) if attend == "labels" else None
+    views = [
+        normalize(torch.stack(same).to(device, non_blocking=True)).to(dtype)
+        for same in zip(*(item.images for item in items), strict=True)
+    ]
     with _evaluating(net), torch.no_grad():
-        if attend == "labels":
-            output = net(images.to(_parameter(net).dtype), _labelled(items).to(device))
-        else:
-            output = net(images.to(_parameter(net).dtype), _predicted)
-    scores, maps = output.scores.float().cpu(), output.attention.float().cpu()
-    wanted = _labelled(items) if attend == "labels" else _predicted(scores)
-    split = maps.split(wanted.sum(1).tolist())
+        scores, maps = look(net, views, _predicted if labelled is None else labelled.to(device), passes)
+    scores, maps = scores.float().cpu(), maps.float().cpu()
+    wanted = _predicted(scores) if labelled is None else labelled
+    split = torch.split(maps, wanted.sum(1).tolist())
     predictions = []
     for i, item in enumerate(items):
         if not (scores[i].isfinite().all() and split[i].isfinite().all()):
@@ -208,7 +146,7 @@ def _predicted(scores: Tensor) -> Tensor:
     return predicted_classes(scores.nan_to_num(nan=0.0))
 
 
-def _labelled(items: list[_Item]) -> Tensor:
+def _labelled(items: list[Item]) -> Tensor:
     rows = []
     for item in items:
         if item.labels is None:

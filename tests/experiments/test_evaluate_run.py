@@ -1,0 +1,97 @@
+"""A run looked at in other ways: the figures say how, and the threshold stays the run's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attnbn.cli.main import main
+from attnbn.data.open import open_dataset
+from attnbn.evaluation.confusion import confusion_matrix, mean_iou
+from attnbn.experiments.evaluate import evaluate_run
+from attnbn.inference.evaluate import segment
+from attnbn.inference.load import load
+from attnbn.inference.predict import predict
+
+TARGET = "scenes:target?count=16"
+LOOK: dict[str, Any] = {"scales": [0.75, 1.0], "flip": True, "layers": ["trunk.2", "last"], "fuse": "product"}
+OPTIONS = ["--scales", "0.75", "1", "--flip", "--layers", "trunk.2", "last", "--fuse", "product"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short training."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    arguments = [
+        "--config", "demo-attnbn", "--data.source", "scenes:source?count=24", "--data.target", TARGET,
+        "--training.steps", "6", "--training.batch_size", "4", "--data.size", "64", "--workers", "0",
+        "--device", "cpu", "--output", str(folder),
+    ]  # fmt: skip
+    assert main(["train", *arguments]) == 0
+    return folder
+
+
+def test_figures_say_how_the_photographs_were_looked_at(run: Path) -> None:
+    usual = evaluate_run(run, TARGET, "test")
+    assert {key: usual[key] for key in ("scales", "flip", "layers", "fuse", "classes")} == {
+        "scales": [1.0], "flip": False, "layers": ["last"], "fuse": "mean", "classes": "predicted"
+    }  # fmt: skip
+    figures = evaluate_run(run, TARGET, "test", **LOOK, given_labels=True)
+    assert {key: figures[key] for key in LOOK} == LOOK
+    assert figures["classes"] == "given"
+    assert (figures["threshold"], figures["threshold_split"]) == (usual["threshold"], "dev")
+    json.dumps(figures, allow_nan=False)
+    # the figure is that of the masks of these very looks at the stored threshold
+    trained = load(run)
+    dataset = open_dataset(TARGET, split="test", classes=trained.classes, masks=True)
+    size = len(trained.classes) + 1
+    matrix = torch.zeros(size, size, dtype=torch.int64)
+    for prediction in predict(trained.network, dataset, size=64, attend="labels", **LOOK):
+        matrix += confusion_matrix(segment(prediction, trained.threshold), prediction.mask, size)
+    assert figures["miou"] == pytest.approx(float(mean_iou(matrix)), abs=1e-12)
+
+
+def test_on_the_selection_split_the_looks_own_thresholds_are_cross_fitted(run: Path) -> None:
+    usual, figures = evaluate_run(run, TARGET, "dev"), evaluate_run(run, TARGET, "dev", **LOOK)
+    assert usual["cross_fitted"] and figures["cross_fitted"]
+    assert figures["curve"] != usual["curve"]
+    assert set(figures["thresholds"]) <= {point["threshold"] for point in figures["curve"]}
+
+
+def test_the_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "figures.json"
+    where = ["evaluate", str(run), "--target", TARGET, "--split", "test", "--json", str(file), "--device", "cpu"]
+    assert main(where) == 0
+    assert "mean AP" in capsys.readouterr().out.splitlines()[-1]
+    assert main([*where, *OPTIONS, "--given-labels"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "classes given by the labels, scales 0.75 1, mirrored too, layers trunk.2 last (product), the threshold was chosen "
+        "without"
+    )
+    figures = json.loads(file.read_text())
+    assert {key: figures[key] for key in LOOK} == LOOK and figures["classes"] == "given"
+    for options, message in (
+        (["--layers", "trunk.99"], "such as trunk.8, trunk.9, trunk.10), got 'trunk.99'"),
+        (["--scales", "0.02"], "that leave the network enough pixels, got 0.02 (1×1 pixels)"),
+        (["--scales", "big"], "argument --scales: invalid float value: 'big'"),
+    ):
+        assert main([*where, *options]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and message in lines[0]
+
+
+def test_attend_takes_the_same_options(run: Path, tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    photo, output = tmp_path / "photo.png", tmp_path / "seen"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(photo)
+    assert main(["attend", str(run), str(photo), "--output", str(output), *OPTIONS, "--device", "cpu"]) == 0
+    manifest = json.loads((output / "attend.json").read_text())
+    assert {key: manifest[key] for key in LOOK} == LOOK
+    with np.load(output / "maps" / "photo.npz", allow_pickle=False) as stored:
+        assert stored["maps"].shape[1:] == (40, 50)
