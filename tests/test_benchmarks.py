@@ -15,7 +15,7 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-MODULES = ("measure", "attention", "training", "memory")
+MODULES = ("measure", "attention", "training", "memory", "speed")
 CPU = torch.device("cpu")
 
 
@@ -62,6 +62,17 @@ def test_attention_memory_of_one_method(load: Callable[[str], ModuleType], capsy
     assert benchmark.main(options) == 0
     value = json.loads(capsys.readouterr().out)
     assert value is None or 0 <= value < 1000
+
+
+def test_speed(load: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark = load("speed")
+    out = tmp_path / "speed.json"
+    options = ["--model", "small", "--freeze", "3", "--size", "32", "--batch", "1", "--repeats", "1", "--device", "cpu"]
+    assert benchmark.main([*options, "--json", str(out)]) == 0
+    steps = {record["way"]: record for record in json.loads(out.read_text())["steps"]}
+    assert list(steps) == list(benchmark.WAYS)
+    assert steps[benchmark.BASE]["faster"] == 1
+    assert "faster than the first" in capsys.readouterr().out
 
 
 def test_training(load: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

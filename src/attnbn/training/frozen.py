@@ -7,11 +7,11 @@ depend on, so that the rows and seeds of a study share them and nothing else tak
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -148,13 +148,15 @@ class Keeper:
         views = FixedViews(dataset, self.transform, self.views)
         images = _fingerprint(dataset, self.views, self.settings)
         features = self._file("features", images, _weights(self.frozen))
-        if not features.exists():
-            self._features(views, features)
+        with _alone(features) as ours:
+            if ours:
+                self._features(views, features)
         saliency = None
         if dataset.has_saliency:
             saliency = self._file("saliency", images, str(self.saliency_size))
-            if not saliency.exists():
-                self._saliency(views, saliency)
+            with _alone(saliency) as ours:
+                if ours:
+                    self._saliency(views, saliency)
         return KeptViews(dataset, features, saliency, self.layers)
 
     def _file(self, kind: str, *parts: str) -> Path:
@@ -192,8 +194,6 @@ class Keeper:
                         array[index, view] = small[0].numpy()
 
     def _check_space(self, path: Path, needed: int) -> None:
-        with explained(path):
-            self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise RunError(
@@ -231,25 +231,35 @@ def _weights(module: nn.Module) -> str:
 
 
 @contextmanager
-def _new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> Iterator[NDArray[Any]]:
-    """A mapped array that takes its name when the block ends without an exception."""
+def _alone(path: Path) -> Iterator[bool]:
+    """Whether the file is ours to make; where another process makes it just now, wait until it is there."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        lock = (path.parent / f".{path.name}.lock").open("w")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file closes, however the process ends
+        yield not path.exists()
+
+
+@contextmanager
+def _new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> Iterator[NDArray[Any]]:
+    """A mapped array that takes its name when the block ends without an exception."""
+    temporary = path.with_name(f".{path.name}.part")  # one that a kill left behind is written over
     try:
-        with explained(path), os.fdopen(handle, "r+b") as file:
+        with explained(path):
             array: NDArray[Any] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
                 temporary, mode="w+", dtype=dtype, shape=shape
             )
-            if hasattr(os, "posix_fallocate"):
-                # a mapped file grows as it is written, and a full disk would then end the process without a word
-                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            with temporary.open("r+b") as file:
+                if hasattr(os, "posix_fallocate"):
+                    # a mapped file grows as it is written, and a full disk would then end the process without a word
+                    os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         yield array
         with explained(path):
             array.flush()  # type: ignore[attr-defined]
             os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def frozen_part(trunk: nn.Module, layers: int) -> nn.Sequential:
