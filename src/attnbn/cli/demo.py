@@ -34,7 +34,8 @@ def main(arguments: Sequence[str]) -> None:
 
     from attnbn.cli import train
     from attnbn.cli.progress import TrainingDisplay, duration, per_cent
-    from attnbn.experiments.demo import ROWS, Display, demo
+    from attnbn.experiments.demo import ROWS, demo
+    from attnbn.experiments.rows import Display
 
     began = time.monotonic()
     configs = {}

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attnbn.config import RunConfig, check_config
+from attnbn.config import RunConfig
 from attnbn.data.open import open_dataset
 from attnbn.experiments.ceiling import train_ceiling
-from attnbn.experiments.evaluate import evaluate_run
-from attnbn.experiments.parallel import Job, run_jobs
-from attnbn.experiments.train import Watch, quiet, resume, train, versions
-from attnbn.inference.load import load, read_config
-from attnbn.inference.predict import predict
+from attnbn.experiments.parallel import Job
+from attnbn.experiments.rows import Display, Run, check_earlier, job, plan, run_all, score
+from attnbn.experiments.train import Watch, quiet, versions
 from attnbn.io.atomic import write_json
-from attnbn.io.errors import InputError
-from attnbn.io.run_folder import CONFIG, METRICS, RESULTS, RunFolder
-from attnbn.report.ablation import AblationReport, Compared, ReportRow, read_terms
+from attnbn.io.run_folder import METRICS, RESULTS, RunFolder
+from attnbn.report.ablation import AblationReport
+from attnbn.report.tables import ReportRow
+from attnbn.report.views import Views
 from attnbn.training.devices import check_device
 
 ROWS = {"demo-grad-cam": "Grad-CAM (L_t-cl)", "demo-attnbn": "AttnBN"}
 SPLIT = "test"
 """Split of the scenes that the figures are from; the threshold is chosen on another, ``dev``."""
-
-
-@dataclass(frozen=True)
-class Display:
-    """Where the demonstration speaks.
-
-    Attributes:
-        watch: Makes a progress display for a training of that title.
-    """
-
-    watch: Callable[[str], Watch] = lambda title: quiet
 
 
 def demo(
@@ -69,79 +57,43 @@ def demo(
     """
     display = display or Display()
     folder = Path(output)
-    jobs = _jobs(configs, folder, seeds, ceiling, overwrite, display)
-    device = check_device(next(iter(configs.values())).device)
-    done = run_jobs(list(jobs.values()), processes if device == "cpu" else 1)
+    runs = plan({recipe.removeprefix("demo-"): config for recipe, config in configs.items()}, folder, "demo", seeds)
+    jobs = _jobs(runs, seeds, overwrite, display)
+    if ceiling:
+        jobs["ceiling"] = _ceiling(configs["demo-grad-cam"], folder, seeds[0], overwrite, display)
+    done = run_all(list(jobs.values()), processes, next(iter(configs.values())).device)
     outcomes = dict(zip(jobs, done, strict=True))
+    figures = [score(run, SPLIT) for run in runs]
     rows: list[dict[str, Any]] = []
-    figures: dict[tuple[str, int], dict[str, Any]] = {}
-    for seed in seeds:
-        for recipe, config in configs.items():
-            assert config.data.target is not None
-            scored = evaluate_run(folder / f"{recipe}-{seed}", config.data.target, SPLIT, device=config.device)
-            figures[recipe, seed] = scored
-            row: dict[str, Any] = {"recipe": recipe, "seed": seed}
-            row |= {key: scored[key] for key in ("miou", "threshold", "mean_ap")}
-            rows.append(row | {"seconds": outcomes[f"{recipe}-{seed}"]["seconds"]})
+    for run, scored in zip(runs, figures, strict=True):
+        row: dict[str, Any] = {"recipe": f"demo-{run.row}", "seed": run.seed}
+        row |= {key: scored[key] for key in ("miou", "threshold", "mean_ap")}
+        rows.append(row | {"seconds": outcomes[run.folder.name]["seconds"]})
     results = {"rows": rows, "ceiling": outcomes.get("ceiling"), "split": SPLIT, "versions": versions()}
     write_json(folder / "results.json", results)
-    _report(folder, configs, seeds, rows, figures, outcomes.get("ceiling"))
+    shown = []
+    for recipe in configs:
+        mine = [place for place, row in enumerate(rows) if row["recipe"] == recipe]
+        own = [rows[place] for place in mine], [figures[place] for place in mine]
+        shown.append(ReportRow(ROWS[recipe], *own, runs[mine[0]].folder))
+    _report(folder, shown, runs[0].config, outcomes.get("ceiling"))
     return results
 
 
-def _jobs(
-    configs: dict[str, RunConfig],
-    folder: Path,
-    seeds: Sequence[int],
-    ceiling: bool,
-    overwrite: bool,
-    display: Display,
-) -> dict[str, Job]:
+def _jobs(runs: Sequence[Run], seeds: Sequence[int], overwrite: bool, display: Display) -> dict[str, Job]:
     """The trainings by folder name, the longest first, so that the others fill the time beside it."""
     jobs = {}
-    for recipe in reversed(configs):
-        for seed in seeds:
-            name = f"{recipe}-{seed}"
-            config = replace(configs[recipe], seed=seed, output=str(folder / name))
-            check_config(config)
-            _check_earlier(config, overwrite)
-            jobs[name] = Job(
-                _train_once,
-                (config, overwrite),
-                folder / name / METRICS,
-                config.training.steps or 0,
-                display.watch(recipe if len(seeds) == 1 else f"{recipe} seed {seed}"),
-            )
-    if ceiling:
-        config = replace(configs["demo-grad-cam"], seed=seeds[0], output=str(folder / "ceiling"))
-        steps = config.training.steps or 0
-        watch = display.watch("ceiling, trained on masks")
-        jobs["ceiling"] = Job(_ceiling_once, (config, overwrite), folder / "ceiling" / METRICS, steps, watch)
+    for run in sorted(runs, key=lambda run: run.row == "grad-cam"):
+        check_earlier(run, overwrite)
+        title = f"demo-{run.row}" if len(seeds) == 1 else f"demo-{run.row} seed {run.seed}"
+        jobs[run.folder.name] = job(run, overwrite, display.watch(title), run.config.training.steps or 0)
     return jobs
 
 
-def _check_earlier(config: RunConfig, overwrite: bool) -> None:
-    """Refuse a folder whose run has other settings."""
-    assert config.output is not None
-    run = RunFolder(config.output)
-    if overwrite or not (run.path / CONFIG).is_file():
-        return
-    stored, _ = read_config(run.config())
-    same = replace(stored.data, classes=None) == replace(config.data, classes=None) and all(
-        getattr(stored, key) == getattr(config, key) for key in ("model", "loss", "training", "seed")
-    )
-    if not same:
-        raise InputError(
-            f"the folder holds a run with other settings; choose another --output or add --overwrite: {run.path}"
-        )
-
-
-def _train_once(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> dict[str, Any]:
-    """Train a run, go on with it, or take it as it is."""
-    assert config.output is not None
-    if (Path(config.output) / CONFIG).is_file() and not overwrite:
-        return resume(config.output, watch=watch)
-    return train(config, overwrite=overwrite, watch=watch)
+def _ceiling(baseline: RunConfig, folder: Path, seed: int, overwrite: bool, display: Display) -> Job:
+    config = replace(baseline, seed=seed, output=str(folder / "ceiling"))
+    watch = display.watch("ceiling, trained on masks")
+    return Job(_ceiling_once, (config, overwrite), folder / "ceiling" / METRICS, config.training.steps or 0, watch)
 
 
 def _ceiling_once(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> dict[str, Any]:
@@ -157,30 +109,9 @@ def _ceiling_once(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> d
     return result
 
 
-def _report(
-    folder: Path,
-    configs: dict[str, RunConfig],
-    seeds: Sequence[int],
-    rows: list[dict[str, Any]],
-    figures: dict[tuple[str, int], dict[str, Any]],
-    top: dict[str, Any] | None,
-) -> None:
-    first = seeds[0]
-    runs = {recipe: load(folder / f"{recipe}-{first}") for recipe in configs}
-    shown = [
-        ReportRow(
-            ROWS[recipe],
-            [row for row in rows if row["recipe"] == recipe],
-            [figures[recipe, seed] for seed in seeds],
-            read_terms(folder / f"{recipe}-{first}" / METRICS),
-        )
-        for recipe in configs
-    ]
-    any_config = next(iter(configs.values()))
-    assert any_config.data.target is not None
-    dataset = open_dataset(any_config.data.target, split=SPLIT, masks=True)
-    predictions = [list(predict(run.network, dataset, size=run.config.data.size)) for run in runs.values()]
-    compared = Compared(list(ROWS.values()), dataset, predictions, [run.threshold for run in runs.values()])
+def _report(folder: Path, rows: Sequence[ReportRow], config: RunConfig, top: dict[str, Any] | None) -> None:
+    assert config.data.target is not None
+    dataset = open_dataset(config.data.target, split=SPLIT, masks=True)
     AblationReport(
         title="Attention Bridging on the embedded scenes",
         lead=(
@@ -191,8 +122,9 @@ def _report(
             "test scenes that neither has seen."
         ),
         command="attnbn demo",
-        rows=shown,
-        ceiling=top,
-        compared=compared,
+        rows=rows,
+        views=Views(dataset, check_device(config.device)),
         split=SPLIT,
+        ceiling=top,
+        picture=True,
     ).write(folder / "report.html")

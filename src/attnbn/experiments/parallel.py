@@ -40,22 +40,34 @@ class Job:
     watch: Watch
 
 
-def run_jobs(jobs: Sequence[Job], processes: int) -> list[dict[str, Any]]:
+Done = Callable[[int, dict[str, Any]], None]
+"""Told a job's place among the jobs and its result."""
+
+
+def nothing(place: int, result: dict[str, Any]) -> None:
+    """Nobody waits for single jobs."""
+
+
+def run_jobs(jobs: Sequence[Job], processes: int, done: Done = nothing) -> list[dict[str, Any]]:
     """Do the jobs, at most ``processes`` at a time, in the order given; returns their results in that order.
 
-    With one process they run in this one.
+    With one process they run in this one. ``done`` is called in this process, as each job ends.
 
     Raises:
         AttnbnError: what the first job that fails raises; the others are then not begun, those begun are finished.
         KeyboardInterrupt: on Ctrl-C, which reaches the jobs too: each writes a checkpoint first.
     """
     if processes <= 1 or len(jobs) <= 1:
-        return [job.call(*job.arguments, job.watch) for job in jobs]
+        results = []
+        for place, job in enumerate(jobs):
+            results.append(job.call(*job.arguments, job.watch))
+            done(place, results[-1])
+        return results
     threads = max(1, (os.cpu_count() or 1) // processes)
     # spawned, not forked: a fork would copy PyTorch's thread pools in an unknown state
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(threads,)) as pool:
-        return _follow(jobs, pool, processes)
+        return _follow(jobs, pool, processes, done)
 
 
 def _begin(threads: int) -> None:
@@ -64,7 +76,7 @@ def _begin(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _follow(jobs: Sequence[Job], pool: ProcessPoolExecutor, processes: int) -> list[dict[str, Any]]:
+def _follow(jobs: Sequence[Job], pool: ProcessPoolExecutor, processes: int, done: Done) -> list[dict[str, Any]]:
     """Hand out jobs as processes come free, and report progress until all are done or one has failed.
 
     The pool never holds more than it runs: what it holds cannot be taken back after a failure.
@@ -78,16 +90,17 @@ def _follow(jobs: Sequence[Job], pool: ProcessPoolExecutor, processes: int) -> l
         while waiting and len(running) < processes:
             index = waiting.pop(0)
             running[pool.submit(jobs[index].call, *jobs[index].arguments)] = index
-        done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        ended, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         for index in running.values():
             # the file of an earlier run stands until the new one begins its own
             line = _last_line(jobs[index].metrics) if _inode(jobs[index].metrics) != earlier[index] else None
             if line is not None and line["step"] != shown[index]:
                 shown[index] = line["step"]
                 jobs[index].watch(Progress(line["step"], jobs[index].steps, line["terms"], line["images_per_second"]))
-        for future in done:
+        for future in ended:
             index = running.pop(future)
             results[index] = future.result()
+            done(index, results[index])
     return [results[index] for index in range(len(jobs))]
 
 

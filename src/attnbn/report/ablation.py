@@ -1,95 +1,27 @@
-"""A report that sets rows of an ablation side by side: table, curves, losses, and photographs as in Figures 3 and 4."""
+"""A report that sets rows of an ablation side by side: tables, charts, and photographs as in Figures 3 and 4."""
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbn.data.dataset import ImageDataset
-from attnbn.inference.evaluate import image_miou
-from attnbn.inference.predict import Prediction
-from attnbn.report.comparison import comparison_headings, comparison_row
-from attnbn.report.figures import Row, Series, gallery_png, line_chart
-from attnbn.report.gallery import choose
+from attnbn.io.atomic import write_bytes
+from attnbn.io.run_folder import METRICS
+from attnbn.report.bars import Bar, bar_chart
+from attnbn.report.curves import loss_chart, read_terms, threshold_series
+from attnbn.report.figures import gallery_png, line_chart
+from attnbn.report.galleries import BESIDE, Compared
 from attnbn.report.html import Page, percent
+from attnbn.report.tables import ReportRow, class_table, gain, main_table, spread
+from attnbn.report.views import Views
 
-Terms = dict[str, list[tuple[int, float]]]
+FACTS = 3
+"""Rows up to which each has its mIoU set large; of more only the first and the last."""
 
-LOSS_NAMES = {
-    "source_cl": "L_s-cl",
-    "attention": "L_ac",
-    "target_cl": "L_t-cl",
-    "adversarial": "L_adv",
-    "domain": "L_d",
-}
-"""The terms of Eq. 5 and 7 as the paper writes them."""
-
-
-@dataclass(frozen=True)
-class ReportRow:
-    """One row of the ablation.
-
-    Attributes:
-        name: As the table shows it.
-        runs: One per seed, with ``seed``, ``miou``, ``threshold``, ``mean_ap`` and ``seconds``.
-        figures: One per seed, as :func:`attnbn.inference.evaluate.summary` gives them.
-        terms: Each loss over the steps of the first seed.
-    """
-
-    name: str
-    runs: Sequence[Mapping[str, Any]]
-    figures: Sequence[Mapping[str, Any]]
-    terms: Terms
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Models on the photographs of one data set, for the gallery.
-
-    Attributes:
-        models: Their names; the last is the one whose gain over the first chooses the photographs.
-        dataset: With masks.
-        predictions: For each model those of all photographs, in order.
-        thresholds: One per model.
-    """
-
-    models: Sequence[str]
-    dataset: ImageDataset
-    predictions: Sequence[Sequence[Prediction]]
-    thresholds: Sequence[float]
-
-    def rows(self, count: int) -> list[Row]:
-        """Photographs at even steps from the largest gain to the largest loss."""
-        first, last = self.predictions[0], self.predictions[-1]
-        pairs = zip(first, last, strict=True)
-        gains = {a.name: image_miou(b, self.thresholds[-1]) - image_miou(a, self.thresholds[0]) for a, b in pairs}
-        place = {name: index for index, name in enumerate(self.dataset.names)}
-        rows = []
-        for choice in choose(gains, count):
-            index = place[choice.name]
-            title = f"{choice.name}: {100 * choice.gain:+.1f} points, {choice.why}"
-            image = self.dataset[index].image
-            rows.append(
-                comparison_row(
-                    title, image, [p[index] for p in self.predictions], self.thresholds, self.dataset.classes
-                )
-            )
-        return rows
-
-
-def read_terms(metrics: Path) -> Terms:
-    """Each loss over the steps, from a run's ``metrics.jsonl``."""
-    terms: Terms = {}
-    for text in metrics.read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
-        for name, value in line.get("terms", {}).items():
-            terms.setdefault(name, []).append((line["step"], value))
-    return terms
+CLASSES, FAILURES, BACKGROUNDS = 5, 5, 5
+"""Photographs of the further galleries."""
 
 
 @dataclass(frozen=True)
@@ -100,118 +32,125 @@ class AblationReport:
         title: Its heading.
         lead: A paragraph under it.
         command: What made it.
-        rows: In the table's order; the first is the baseline.
-        ceiling: ``miou`` of a model trained on masks, or None.
-        compared: For the gallery.
+        rows: In the table's order; the first is the baseline, the last the method.
+        views: What the runs see, for the galleries.
         split: What was scored.
-        photographs: Rows of the gallery.
+        ceiling: ``miou`` and ``seconds`` of a model trained on masks, or None.
+        photographs: Of the first gallery.
+        picture: Also write the first gallery as ``gallery.png`` beside the page.
+        further: Also show the classes that gain, the failures, and background taken for objects.
+        published: What the paper's values are, e.g. ``paper: VGG16, VOC 2012 val``.
+        caveat: What to mind when ours and the paper's values stand side by side.
     """
 
     title: str
     lead: str
     command: str
     rows: Sequence[ReportRow]
-    ceiling: Mapping[str, Any] | None
-    compared: Compared
+    views: Views
     split: str
+    ceiling: Mapping[str, Any] | None = None
     photographs: int = 9
+    picture: bool = False
+    further: bool = False
+    published: str = ""
+    caveat: str = ""
 
     def write(self, path: Path) -> None:
-        """Write the page, and its gallery as a picture beside it."""
+        """Write the page, which appears whole or not at all."""
         page = Page(self.title, self.lead)
         page.facts(self._facts())
-        page.heading("Attention maps as segmentations")
-        page.paragraph(
-            "A class is predicted where the sigmoid of its score exceeds one half; its map, divided by its own maximum, is "
-            f"foreground from the threshold on. Each row's threshold was chosen on another split than {self.split}. Mean AP "
-            "is that of the image-level scores: a model can recognise well and still look in the wrong place."
-        )
-        self._tables(page)
-        curves = [
-            Series(row.name, *_curve(row.figures[0]), mark=(row.runs[0]["threshold"], row.runs[0]["miou"]))
-            for row in self.rows
-        ]
-        page.figure(
-            line_chart(curves, x_label="threshold", y_label="mIoU", percent=True),
-            "mIoU over all thresholds, not only the chosen one (marked): what the maps are worth wherever one cuts them.",
-        )
+        self._figures(page)
+        names = [row.name for row in self.rows]
+        compared = Compared(names, [row.folder for row in self.rows], self.views)
         page.heading("What each model looks at")
-        headings, rows = comparison_headings(self.compared.models), self.compared.rows(self.photographs)
+        page.paragraph(_reading(len(names)) + self._seed())
+        rows = compared.even_steps(self.photographs)
         page.gallery(
-            headings,
+            compared.headings,
             rows,
             "Chosen by rule: at even steps from the photograph with the largest gain to the one with the largest loss, the "
             "median among them.",
+            compared.side,
         )
+        if self.further:
+            self._further(page, compared)
         page.heading("Losses over time")
-        for row in self.rows:
-            series = [
-                Series(LOSS_NAMES.get(name, name), [step for step, _ in points], [value for _, value in points])
-                for name, points in row.terms.items()
-            ]
-            page.figure(line_chart(series, x_label="step", y_label="loss, unweighted", log=True), row.name)
+        page.charts([(loss_chart(read_terms(row.folder / METRICS)), row.name) for row in self.rows])
         page.heading("How to make this page")
         page.code(self.command)
         page.write(path)
-        from attnbn.io.atomic import write_bytes
-
-        write_bytes(path.with_name("gallery.png"), gallery_png(headings, rows))
+        if self.picture:
+            write_bytes(path.with_name("gallery.png"), gallery_png(compared.headings, rows))
 
     def _facts(self) -> dict[str, str]:
         first, last = self.rows[0], self.rows[-1]
-        facts = {f"mIoU {row.name}": f"{_shown(_values(row, 'miou'))} %" for row in self.rows}
-        gain = statistics.mean(_values(last, "miou")) - statistics.mean(_values(first, "miou"))
-        facts["gain"] = f"{100 * gain:+.1f} points"
+        large = self.rows if len(self.rows) <= FACTS else (first, last)
+        facts = {f"mIoU {row.name}": f"{spread(row.values('miou'))} %" for row in large}
+        if first is not last:
+            facts["gain"] = f"{gain(last, first)} points"
         if self.ceiling is not None:
             facts["ceiling, trained on masks"] = f"{percent(self.ceiling['miou'])} %"
         return facts
 
-    def _tables(self, page: Page) -> None:
-        header = ["row", "mIoU", "mean AP", "precision", "recall", "threshold", "seconds"]
-        table = []
-        for row in self.rows:
-            means = [
-                [statistics.mean(v for v in f[key].values() if v is not None) for f in row.figures]
-                for key in ("precision", "recall")
-            ]
-            thresholds = ", ".join(f"{value:.2f}" for value in _values(row, "threshold"))
-            seconds = f"{statistics.mean(_values(row, 'seconds')):.0f}"
-            table.append(
-                [
-                    row.name,
-                    _shown(_values(row, "miou")),
-                    _shown(_values(row, "mean_ap")),
-                    *map(_shown, means),
-                    thresholds,
-                    seconds,
-                ]
+    def _figures(self, page: Page) -> None:
+        page.heading("Attention maps as segmentations")
+        page.paragraph(
+            "A class is predicted where the sigmoid of its score exceeds one half; its map, divided by its own maximum, is "
+            f"foreground from the threshold on. {self._threshold()} Mean AP is that of the image-level scores: a model can "
+            "recognise well and still look in the wrong place."
+        )
+        if any(row.published is not None for row in self.rows):
+            bars = [Bar(row.name, row.values("miou"), row.published) for row in self.rows]
+            page.figure(
+                bar_chart(bars, x_label=f"mIoU on {self.split}", published=self.published),
+                "Bars are means over the seeds, whiskers one standard deviation, dots single seeds." + self.caveat,
             )
-        if self.ceiling is not None:
-            miou, seconds = percent(self.ceiling["miou"]), f"{self.ceiling['seconds']:.0f}"
-            table.append(["the same trunk, trained on masks", miou, "–", "–", "–", "–", seconds])
-        seeds = len(self.rows[0].runs)
-        spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
-        page.table(header, table, f"Figures on the {self.split} split in per cent{spread}")
-        names = list(self.rows[0].figures[0]["iou"])
-        per_class = [
-            [row.name, *(_shown([f["iou"][name] for f in row.figures]) for name in names)] for row in self.rows
-        ]
-        page.table(["IoU of each class", *names], per_class, "")
+        main_table(page, self.rows, self.ceiling, self.split, self.published)
+        class_table(page, self.rows)
+        curves = [threshold_series(row.name, row.figures[0]) for row in self.rows if row.figures[0]["curve"]]
+        page.figure(
+            line_chart(curves, x_label="threshold", y_label="mIoU", percent=True),
+            "mIoU over all thresholds, not only the chosen one (marked): what the maps are worth wherever one cuts them."
+            + self._seed(),
+        )
+
+    def _threshold(self) -> str:
+        figures = self.rows[0].figures[0]
+        if figures["cross_fitted"]:
+            return (
+                f"The thresholds are chosen on {self.split} itself, so its figures are cross-fitted: each half of it is scored "
+                "at the threshold that is best on the other half."
+            )
+        return f"Each row's threshold was chosen on another split than {self.split}."
+
+    def _seed(self) -> str:
+        """Which of several seeds curves and pictures are from."""
+        several = max(len(row.runs) for row in self.rows) > 1
+        return f" Seed {self.rows[0].runs[0]['seed']}." if several else ""
+
+    def _further(self, page: Page, compared: Compared) -> None:
+        first, last = self.rows[0], self.rows[-1]
+        if first is not last:
+            before, after = (
+                {name: row.class_iou(name) for name in self.views.dataset.classes} for row in (first, last)
+            )
+            gains = {name: b - a for name, a in before.items() if a is not None and (b := after[name]) is not None}
+            if rows := compared.gaining(gains, CLASSES):
+                text = f"The photograph in which a class gains most from {first.name} to {last.name}."
+                page.heading("Classes that gain most").gallery(compared.headings, rows, text, compared.side)
+            text = f"Where {first.name} gives the largest share of the photograph to an object that is not there."
+            page.heading("Background that comes with an object")
+            page.gallery(compared.headings, compared.background(BACKGROUNDS), text, compared.side)
+        page.heading("Failures")
+        text = f"The photographs with the lowest mean IoU of {last.name}."
+        page.gallery(compared.headings, compared.failures(FAILURES), text, compared.side)
 
 
-def _values(row: ReportRow, key: str) -> list[float]:
-    return [float(run[key]) for run in row.runs]
-
-
-def _shown(values: Sequence[float | None]) -> str:
-    """A mean in per cent, with the deviation where there are several."""
-    known = [value for value in values if value is not None and not math.isnan(value)]
-    if not known:
-        return "–"
-    text = percent(statistics.mean(known))
-    return text if len(known) == 1 else f"{text} ± {percent(statistics.stdev(known))}"
-
-
-def _curve(figures: Mapping[str, Any]) -> tuple[list[float], list[float]]:
-    points = figures["curve"]
-    return [p["threshold"] for p in points], [math.nan if p["miou"] is None else p["miou"] for p in points]
+def _reading(models: int) -> str:
+    """How a gallery's pictures are to be read."""
+    place = "beside it" if models <= BESIDE else "under it"
+    return (
+        "The attention shown is the highest over the predicted classes, which stand below it with their probabilities; the "
+        f"mask cut from it {place}, with its mean IoU over the classes of this photograph. Background is grey, void white."
+    )

@@ -51,6 +51,19 @@ def comparison_row(
     return Row(title, cells)
 
 
+def stacked_headings(models: Sequence[str]) -> list[str]:
+    """Column headings of :func:`stacked_rows`: photograph, then each model."""
+    return ["Photograph", *models]
+
+
+def stacked_rows(row: Row) -> list[Row]:
+    """A row of :func:`comparison_row` as two lines, for more models than fit beside one another.
+
+    The photograph and each model's attention, and under them the ground truth and each model's mask.
+    """
+    return [Row(row.title, row.cells[0::2]), Row("", row.cells[1::2])]
+
+
 def _said(prediction: Prediction, classes: Sequence[str], most: int = 2) -> str:
     """The predicted classes, surest first: ``dog 97 %, cat 61 % +1``."""
     ranked = sorted(prediction.classes.tolist(), key=lambda c: -float(prediction.scores[c]))

@@ -31,6 +31,7 @@ __all__ = [
     "line_chart",
     "mask_picture",
     "overlay",
+    "plain",
     "png",
 ]
 
@@ -40,7 +41,7 @@ INK = "#2b2f36"
 COLOURS = ("#d1495b", "#2a7fba", "#3a9d5d", "#e08e1b", "#7d5ba6", "#17a2a2", "#c45ab3", "#d4b106")
 """Of lines and, first, of classes: apart in hue and lightness, readable on white and on black."""
 
-_STYLE = {
+STYLE = {
     "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
     "axes.linewidth": 0.8, "axes.grid": True, "grid.color": "#8a8f98", "grid.alpha": 0.25, "grid.linewidth": 0.7,
@@ -55,7 +56,7 @@ class Series(NamedTuple):
         name: For the legend.
         x: Places, rising.
         y: Values; NaN leaves a gap.
-        mark: A point set off from the line, with its value written beside it.
+        mark: A point set off from the line, with its value written beside it where there are at most three lines.
     """
 
     name: str
@@ -72,7 +73,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a gallery: one photograph in several views, and a title."""
+    """A row of a gallery: one photograph in several views, and a title; without one it goes on with the row above."""
 
     title: str
     cells: Sequence[Cell]
@@ -86,13 +87,16 @@ def png(picture: Picture) -> bytes:
 
 
 def compact(picture: Picture, side: int = 480) -> bytes:
-    """A picture for a page, at most ``side`` pixels wide and high: PNG if it is small, else JPEG of high quality."""
+    """A picture for a page, at most ``side`` pixels wide and high: PNG if it is small, else JPEG of high quality.
+
+    Of a ``side`` below 320 the quality is lower: such a gallery holds hundreds of them.
+    """
     image = Image.fromarray(picture)
     if max(image.size) <= 160:
         return png(picture)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90, subsampling=0, optimize=True)
+    image.save(buffer, "JPEG", quality=90 if side >= 320 else 80, subsampling=0, optimize=True)
     return buffer.getvalue()
 
 
@@ -144,17 +148,18 @@ def gallery_png(headings: Sequence[str], rows: Sequence[Row], width: int = 200) 
         ValueError: A row has another number of cells.
     """
     _check_rows(headings, rows)
-    gap, title, line, head = 10, 24, 22, 34
+    gap, line, head = 10, 22, 34
+    titles = [24 if row.title else 0 for row in rows]
     large, small = _font(14, bold=True), _font(12)
     scaled = [[_fitted(cell.picture, width) for cell in row.cells] for row in rows]
     heights = [max(picture.height for picture in row) for row in scaled]
-    total = head + sum(title + height + line + gap for height in heights)
+    total = head + sum(title + height + line + gap for title, height in zip(titles, heights, strict=True))
     canvas = Image.new("RGB", (gap + len(headings) * (width + gap), total), "white")
     draw = ImageDraw.Draw(canvas)
     for column, text in enumerate(headings):
         draw.text((gap + column * (width + gap) + width / 2, head / 2), text, INK, large, anchor="mm")
     top = head
-    for row, pictures, height in zip(rows, scaled, heights, strict=True):
+    for row, title, pictures, height in zip(rows, titles, scaled, heights, strict=True):
         draw.text((gap, top + title / 2), row.title, "#6a707a", small, anchor="lm")
         for column, (cell, picture) in enumerate(zip(row.cells, pictures, strict=True)):
             left = gap + column * (width + gap)
@@ -189,7 +194,7 @@ def line_chart(
     Returns:
         The bytes of the file, the same for the same input.
     """
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         for index, one in enumerate(series):
@@ -198,10 +203,11 @@ def line_chart(
             values = np.asarray(one.y, dtype=float)
             shown = np.where(values > 0, values, np.nan) if log else values
             axes.plot(
-                one.x, shown, color=colour, linestyle=style, linewidth=2, label=_plain(one.name), solid_capstyle="round"
+                one.x, shown, color=colour, linestyle=style, linewidth=2, label=plain(one.name), solid_capstyle="round"
             )
             if one.mark is not None:
                 axes.plot(*one.mark, "o", color=colour, markersize=7, markeredgecolor="white", markeredgewidth=1.4)
+            if one.mark is not None and len(series) <= 3:  # of more lines the values would cover one another
                 text = f"{one.mark[1]:.1%}".replace("%", " %") if percent else f"{one.mark[1]:.3g}"
                 axes.annotate(
                     text, one.mark, (0, 8), textcoords="offset points", ha="center", color=colour, weight="bold"
@@ -212,7 +218,7 @@ def line_chart(
         if log:
             axes.set_yscale("log")
         if percent:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
             axes.set_ylim(bottom=0)
         if len(series) > 1:
             axes.legend(loc="best", handlelength=1.6)
@@ -232,7 +238,7 @@ def _outline(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     return edge & (ids > 0) & (ids < 255)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib shows as it is: a dollar sign would begin a formula."""
     return text.replace("$", r"\$")
 

@@ -101,8 +101,19 @@ class Page:
         title = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         return self._add(f"<figure>{_picture(data, alt or caption)}{title}</figure>")
 
-    def gallery(self, headings: Sequence[str], rows: Sequence[Row], caption: str = "") -> Page:
+    def charts(self, charts: Sequence[tuple[bytes, str]]) -> Page:
+        """Add charts, each with the line over it, two beside one another where there is room."""
+        parts = (f"<figure><strong>{escape(title)}</strong>{_picture(data, title)}</figure>" for data, title in charts)
+        return self._add(f'<div class="charts">{"".join(parts)}</div>')
+
+    def gallery(self, headings: Sequence[str], rows: Sequence[Row], caption: str = "", side: int = 480) -> Page:
         """Add photographs in rows, each in several views with a small line under it.
+
+        Args:
+            headings: One per column.
+            rows: Each with as many pictures; one without a title goes on with the photograph above.
+            caption: Under the gallery.
+            side: Pictures are at most so many pixels wide and high.
 
         Raises:
             ValueError: A row has another number of pictures than there are headings.
@@ -111,10 +122,11 @@ class Page:
         for row in rows:
             if len(row.cells) != len(headings):
                 raise ValueError(f"expected {len(headings)} pictures in each row, got {len(row.cells)}: {row.title}")
-            parts.append(f'<span class="row">{escape(row.title)}</span>')
+            if row.title:
+                parts.append(f'<span class="row">{escape(row.title)}</span>')
             for heading, cell in zip(headings, row.cells, strict=True):
                 note = f"<small>{escape(cell.caption)}</small>"
-                parts.append(f"<div>{_picture(compact(cell.picture), f'{heading}: {row.title}')}{note}</div>")
+                parts.append(f"<div>{_picture(compact(cell.picture, side), f'{heading}: {row.title}')}{note}</div>")
         title = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         grid = f'<div class="gallery" style="--columns:{len(headings)}">{"".join(parts)}</div>'
         return self._add(f'<figure class="wide"><div class="scroll">{grid}</div>{title}</figure>')
