@@ -33,6 +33,7 @@ def test_all_rows_get_the_bench_and_the_settings(bench: Path) -> None:
         assert config.data.saliency == f"{bench}/animals/source_saliency"
         assert config.model.weights == f"{bench}/weights/squeezenet1_1.pth"
         assert (config.training.epochs, config.device) == (3, "cpu")
+        assert config.data.cache == "OUT/cache"  # frozen layers and fixed views: shared by all rows
     assert [config.loss.attention for config in command.configs.values()] == [0, 0, 5, 5, 5, 5]
 
 
