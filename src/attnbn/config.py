@@ -100,7 +100,7 @@ class LossConfig:
             ``none``; or ``sigmoid`` in place of the ReLU.
         resolution: Eq. 3 is compared at this many times the attention's side, M up-sampled bilinearly.
         other_classes: Beyond the paper: weight, as a share of λ1, of pressing the other classes' maps on the source to zero,
-            measured against the true class's maximum. 0: Eq. 3 speaks of the true class alone.
+            each divided by the largest value of all. 0: Eq. 3 speaks of the true class alone.
         adversarial_warmup: Steps over which λ_adv rises linearly from 0.
         over_classes: Eq. 4's sum over classes taken as a ``mean`` (PyTorch's convention) or as the ``sum`` it is written.
     """

@@ -121,8 +121,8 @@ def suppression_loss(attention: Tensor, positive: Tensor) -> Mean:
     """Beyond the paper: the other classes' maps on single-label images, pressed to zero.
 
     Eq. 3 speaks of the true class alone; a map of another class that lights up on the same object costs nothing there.
-    Each is measured against the maximum of the true class's map, taken for a constant: the loss shall dim the
-    others, not brighten the true one. Squared, mean over pixels, then over maps.
+    Each is divided by the largest value of all the image's maps, so that, as in Eq. 3, the loss is blind to their common
+    scale: it dims the others against the true one. Squared, mean over pixels, then over maps.
 
     Args:
         attention: ``B×N×h×w``, not negative.
@@ -131,8 +131,8 @@ def suppression_loss(attention: Tensor, positive: Tensor) -> Mean:
     Returns:
         Over the ``B*(N-1)`` maps of other classes.
     """
-    maximum = attention.detach()[positive].amax((-2, -1)).clamp(min=1e-8)[:, None, None, None]
-    others = (attention / maximum)[~positive]
+    peak = attention.flatten(1).amax(1) if attention.numel() else attention.new_zeros(len(attention))
+    others = (attention / peak.clamp(min=1e-8)[:, None, None, None])[~positive]
     return Mean(others.square().mean((-2, -1)).sum(), torch.tensor(float(len(others)), device=others.device))
 
 

@@ -149,7 +149,7 @@ def test_the_network_is_only_ever_called_whole() -> None:
         sum(t.value() for t in terms.values()).backward()
 
 
-def test_other_classes_maps_are_measured_against_the_true_ones() -> None:
+def test_other_classes_maps_are_pressed_on_guided_images() -> None:
     labels = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1]])  # the second has no single class: not guided
     mixed = SOURCE._replace(labels=labels)
     plain = dict(bridge(LossConfig()).losses({"source": mixed, "target": TARGET}, Phase(), 0))["network"]
@@ -159,7 +159,7 @@ def test_other_classes_maps_are_measured_against_the_true_ones() -> None:
     assert terms["other_classes"].weight == 2.0 * 0.5
     maps = task.network(normalize(mixed.image), torch.ones(3, 3)).attention.detach().reshape(3, 3, 4, 4)
     expected = [
-        float((maps[image, other] / maps[image, true].max()).square().mean())
+        float((maps[image, other] / maps[image].max()).square().mean())
         for image, true in ((0, 0), (2, 2))
         for other in range(3)
         if other != true
