@@ -26,8 +26,8 @@ from attnbn.experiments.studies import BENCH, STUDIES, recipe_settings
 from attnbn.io.atomic import write_json
 
 STUDY = STUDIES["animals"]
-RATES = (2e-3, 5e-3, 1e-2)
-EPOCHS = (4, 8)
+GRID = ((2e-3, 6), (5e-3, 6), (1e-2, 6), (5e-3, 3))
+"""Learning rate and epochs of the trials that every row gets."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Trial:
 
 
 def grid() -> list[Trial]:
-    """Every row with every learning rate and length."""
+    """Every row with every rate and length."""
     return [
         Trial(
             f"grid-{row.name}-{rate:g}-{epochs}",
@@ -56,8 +56,7 @@ def grid() -> list[Trial]:
             {"training.lr": rate, "training.epochs": epochs},
             f"lr {rate:g}, {epochs} epochs",
         )
-        for epochs in EPOCHS
-        for rate in RATES
+        for rate, epochs in GRID
         for row in STUDY.rows
     ]
 
@@ -167,8 +166,8 @@ def collect(output: Path) -> list[dict[str, Any]]:
 
 def tables(records: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: the grid with the best of each row marked, then what was varied alone."""
-    lines = ["| row | " + " | ".join(f"lr {rate:g}, {epochs} ep" for epochs in EPOCHS for rate in RATES) + " |"]
-    lines.append("|---" * (1 + len(RATES) * len(EPOCHS)) + "|")
+    lines = ["| row | " + " | ".join(f"lr {rate:g}, {epochs} epochs" for rate, epochs in GRID) + " |"]
+    lines.append("|---" * (1 + len(GRID)) + "|")
     by_name = {record["trial"]: record for record in records}
     for row in STUDY.rows:
         found = [by_name.get(t.name) for t in grid() if t.row == row.name]

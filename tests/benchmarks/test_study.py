@@ -30,11 +30,11 @@ def test_every_row_has_the_same_trials() -> None:
         rows[trial.row][trial.shown] += 1
     assert len(rows) == 6
     assert len({tuple(sorted(counts.items())) for counts in rows.values()}) == 1
-    assert len(rows["attnbn"]) == len(study.RATES) * len(study.EPOCHS)
+    assert len(rows["attnbn"]) == len(study.GRID)
 
 
 def test_the_table_marks_the_best_of_a_row_and_the_change_of_what_was_varied() -> None:
-    names = [trial.name for trial in study.grid() if trial.row == "joint"]
+    names = [trial.name for trial in study.grid() if trial.row == "joint"][:2]
     base, other = study.alone()[:2]
     values = {names[0]: 0.3, names[1]: 0.4, base.name: 0.45, other.name: 0.425}
     records = [{"trial": name, "miou": value, "mean_ap": 0.8, "seconds": 61.0} for name, value in values.items()]
