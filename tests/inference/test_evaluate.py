@@ -16,7 +16,7 @@ from attnbn.inference.predict import full_size, predict
 from attnbn.io.errors import InputError
 
 KEYS = {"miou", "iou", "precision", "recall", "threshold", "threshold_split", "cross_fitted", "thresholds", "curve",
-        "mean_ap", "ap", "images", "broken"}  # fmt: skip
+        "mean_ap", "ap", "images", "broken", "given_labels"}  # fmt: skip
 
 
 def matrix_by_hand(net: nn.Module, dataset: Any, threshold: dict[int, float] | float) -> torch.Tensor:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from attnbn.data.dataset import ImageDataset
 from attnbn.data.sample import Sample
 from attnbn.data.transforms import eval_transform, normalize
+from attnbn.evaluation.confusion import mean_iou
+from attnbn.evaluation.direct import ThresholdCurve
 from attnbn.inference.attend import attend
 from attnbn.inference.evaluate import evaluate, summary
 from attnbn.inference.maps import full_size, max_normalized
@@ -248,8 +250,7 @@ def test_evaluation_of_given_labels_leaves_recognition_out(make_pictures: Any, l
     dataset = make_pictures(12)
     net = bridge(dataset)
     dataset.labels[1] = 0  # shows none of the classes: all background
-    predicted = evaluate(net, dataset, size=32, **look)
-    given = evaluate(net, dataset, size=32, attend="labels", **look)
+    evaluation = evaluate(net, dataset, size=32, **look)
     hits = torch.zeros(4, 4, dtype=torch.int64)
     for p in predict(net, dataset, size=32, attend="labels", **look):
         assert p.classes.tolist() == [c for c in range(3) if p.labels[c] == 1]
@@ -260,9 +261,13 @@ def test_evaluation_of_given_labels_leaves_recognition_out(make_pictures: Any, l
         for t, m in zip(p.mask.flatten().tolist(), mask.flatten().tolist(), strict=True):
             if t != 255:
                 hits[t, m] += 1
-    assert torch.equal(given.curve.at(0.3), hits)
-    assert summary(given)["mean_ap"] == summary(predicted)["mean_ap"]  # of the scores, which are the same
-    assert not torch.equal(given.curve.counts, predicted.curve.counts)
+    assert torch.equal(evaluation.given.at(0.3), hits)
+    assert not torch.equal(evaluation.given.counts, evaluation.curve.counts)
+    assert summary(evaluation, threshold=0.3)["given_labels"]["miou"] == pytest.approx(float(mean_iou(hits)), abs=1e-12)
+    alone = ThresholdCurve(4)
+    for p in predict(net, dataset, size=32, **look):
+        alone.update(full_size(p.maps, p.size), p.scores[p.classes], p.classes, p.mask, p.name)
+    assert torch.equal(evaluation.curve.counts, alone.counts)  # the labelled classes' maps change nothing in it
 
 
 def test_attend_keeps_results_of_other_looks_apart(photographs: Path, tmp_path: Path) -> None:

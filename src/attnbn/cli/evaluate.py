@@ -17,11 +17,6 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("--split", default="val", help="which split of it (default val)")
     options.add_argument("--threshold", type=share, help="instead of the one the run has stored")
     options.add_argument("--no-masks", action="store_true", help="score labels only, for VOC on the split of Main")
-    options.add_argument(
-        "--given-labels",
-        action="store_true",
-        help="score the maps of the labelled classes, as if recognition were perfect",
-    )
     add_passes(options)
     options.add_argument("--json", metavar="FILE", help="write the figures to this file, as fractions")
     given = options.parse_args(arguments)
@@ -38,7 +33,6 @@ def main(arguments: Sequence[str]) -> None:
         threshold=given.threshold,
         masks=not given.no_masks,
         **passes_of(given),
-        given_labels=given.given_labels,
         device=given.device,
         workers=given.workers,
         batch_size=given.batch_size,
@@ -53,10 +47,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _how(figures: Mapping[str, Any]) -> list[str]:
-    """A line on whatever makes the figures others than those of a single look at the predicted classes."""
+    """A line on whatever makes the figures others than those of a single look."""
     parts = []
-    if figures["classes"] == "given":
-        parts.append("classes given by the labels")
     if figures["scales"] != [1.0]:
         parts.append("scales " + " ".join(f"{scale:g}" for scale in figures["scales"]))
     if figures["flip"]:

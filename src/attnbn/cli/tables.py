@@ -23,6 +23,8 @@ def figures_table(figures: Mapping[str, Any]) -> list[str]:
         lines.append("mIoU –: the data set has no masks")
     else:
         lines.append(f"mIoU {per_cent(figures['miou'])} {_threshold(figures)}")
+    if figures["given_labels"] is not None:
+        lines.append(f"mIoU {per_cent(figures['given_labels']['miou'])} if the labels said which classes are there")
     lines.append(f"mean AP {per_cent(figures['mean_ap'])}, {figures['images']} images")
     return lines
 

@@ -27,7 +27,6 @@ def evaluate_run(
     flip: bool = False,
     layers: Sequence[str] = (LAST,),
     fuse: Fuse = "mean",
-    given_labels: bool = False,
     device: str = "auto",
     workers: int = 0,
     batch_size: int = 16,
@@ -49,8 +48,6 @@ def evaluate_run(
         flip: Look at the mirror image too.
         layers: Whose attention is taken.
         fuse: The ``mean`` or the ``product`` of the layers' maps.
-        given_labels: Score the maps of the labelled classes in place of the predicted ones: an upper bound, as if
-            recognition were perfect.
         device: Where to compute.
         workers: Processes that read.
         batch_size: Photographs a forward pass.
@@ -58,7 +55,7 @@ def evaluate_run(
 
     Returns:
         As :func:`attnbn.inference.evaluate.summary`, with ``left_out``, a line for each broken photograph, and
-        how it was looked at: ``scales``, ``flip``, ``layers``, ``fuse``, and ``classes`` (``predicted`` or ``given``).
+        how it was looked at: ``scales``, ``flip``, ``layers``, ``fuse``.
     """
     passes = Passes(scales, flip, layers, fuse)
     trained = load(run, checkpoint=checkpoint, device=check_device(device))
@@ -74,7 +71,6 @@ def evaluate_run(
         dataset,
         size=trained.config.data.size,
         threshold=threshold if threshold is not None else trained.threshold,
-        attend="labels" if given_labels else "predicted",
         **passes.settings(),
         batch_size=batch_size,
         workers=workers,
@@ -87,8 +83,7 @@ def evaluate_run(
         threshold_split=trained.threshold_split if threshold is None else None,
         cross_fit=chosen_here,
     )
-    figures |= passes.settings() | {"classes": "given" if given_labels else "predicted"}
-    return figures | {"threshold_given": threshold is not None, "left_out": evaluation.broken}
+    return figures | passes.settings() | {"threshold_given": threshold is not None, "left_out": evaluation.broken}
 
 
 def _same(trained: TrainedRun, target: str, split: str) -> bool:

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from attnbn.data.dataset import ImageDataset
 from attnbn.evaluation.average_precision import average_precision
 from attnbn.evaluation.confusion import confusion_matrix, iou, mean_iou, precision, recall
-from attnbn.evaluation.direct import THRESHOLDS, ThresholdCurve, combine
+from attnbn.evaluation.direct import THRESHOLDS, ThresholdCurve, combine, predicted_classes
 from attnbn.inference.layers import LAST
 from attnbn.inference.maps import Fuse, full_size
-from attnbn.inference.predict import Attend, Prediction, predict
+from attnbn.inference.predict import Prediction, predict
 from attnbn.io.atomic import without_nan
 from attnbn.io.errors import InputError
 
@@ -33,6 +33,8 @@ class Evaluation:
         scores: Logits, float32 ``S×N``, in the data set's order.
         labels: float32 ``S×N`` in {0, 1}, NaN = unknown; None where the data set has none.
         broken: One line for each photograph that could not be read.
+        given: As ``curve``, but of the maps of the classes that the labels say are there: what the maps would be worth if
+            recognition were perfect. None without masks or labels.
     """
 
     classes: tuple[str, ...]
@@ -40,6 +42,7 @@ class Evaluation:
     scores: Tensor
     labels: Tensor | None
     broken: list[str]
+    given: ThresholdCurve | None = None
 
 
 def evaluate(
@@ -48,7 +51,6 @@ def evaluate(
     *,
     size: int,
     threshold: float | None = None,
-    attend: Attend = "predicted",
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     layers: Sequence[str] = (LAST,),
@@ -65,8 +67,6 @@ def evaluate(
         dataset: With masks, labels or both.
         size: Side of the square that the network sees.
         threshold: A further threshold to count at, in (0, 1], if it is none of 0.01, 0.02, …, 0.99.
-        attend: Score the maps of the ``predicted`` classes, or of those that the ``labels`` say are there: what the maps
-            would be worth if recognition were perfect.
         scales: This and the next three as in :func:`~attnbn.inference.predict.predict`.
         flip: Look at the mirror image too.
         layers: Whose attention is taken.
@@ -83,7 +83,9 @@ def evaluate(
     if threshold is not None and not 0 < threshold <= 1:
         raise InputError(f"expected a threshold in (0, 1], got {threshold:g}: --threshold")
     thresholds = THRESHOLDS if threshold is None else _with(THRESHOLDS, threshold)
+    both = dataset.has_masks and dataset.labels is not None
     curve = ThresholdCurve(len(dataset.classes) + 1, thresholds) if dataset.has_masks else None
+    given = ThresholdCurve(len(dataset.classes) + 1, thresholds) if both else None
     scores: list[Tensor] = []
     labels: list[Tensor] = []
     broken: list[str] = []
@@ -91,7 +93,7 @@ def evaluate(
         net,
         dataset,
         size=size,
-        attend=attend,
+        attend="both" if both else "predicted",
         scales=scales,
         flip=flip,
         layers=layers,
@@ -107,12 +109,21 @@ def evaluate(
             labels.append(prediction.labels)
         if curve is not None and prediction.mask is not None:
             maps = full_size(prediction.maps, prediction.size)
-            chosen = prediction.classes
-            curve.update(maps, prediction.scores[chosen], chosen, prediction.mask, prediction.name)
+            _count(curve, prediction, maps, predicted_classes(prediction.scores[None])[0])
+            if given is not None and prediction.labels is not None:
+                _count(given, prediction, maps, prediction.labels == 1)
     if not scores:
         raise InputError(f"expected photographs to evaluate, got none that can be read: {dataset.title}")
     known = torch.stack(labels) if len(labels) == len(scores) else None
-    return Evaluation(dataset.classes, curve, torch.stack(scores), known, broken)
+    return Evaluation(dataset.classes, curve, torch.stack(scores), known, broken, given)
+
+
+def _count(curve: ThresholdCurve, prediction: Prediction, maps: Tensor, wanted: Tensor) -> None:
+    """Count a photograph by those of its maps whose classes are wanted, ``N`` bool."""
+    assert prediction.mask is not None
+    kept = wanted[prediction.classes]
+    chosen = prediction.classes[kept]
+    curve.update(maps[kept], prediction.scores[chosen], chosen, prediction.mask, prediction.name)
 
 
 def summary(
@@ -134,7 +145,8 @@ def summary(
     Returns:
         ``miou``, ``iou``, ``precision`` and ``recall`` by class name (``background`` included), ``threshold``,
         ``threshold_split``, ``cross_fitted``, ``thresholds``, ``curve`` (``threshold`` and ``miou`` of each point),
-        ``mean_ap``, ``ap`` by class name, ``images``, ``broken``.
+        ``mean_ap``, ``ap`` by class name, ``images``, ``broken``, and ``given_labels``: ``miou``, ``iou``, ``precision`` and
+        ``recall`` as above, of the maps of the labelled classes (cross-fitted by themselves, else at the same threshold).
 
         Where a half is empty nothing can be cross-fitted: ``miou``, ``iou``, ``precision`` and ``recall`` are None, for
         at the split's own best threshold they would flatter.
@@ -145,21 +157,27 @@ def summary(
     """
     curve = evaluation.curve
     result: dict[str, Any] = dict.fromkeys(("miou", "iou", "precision", "recall", "threshold", "threshold_split"))
-    result |= {"cross_fitted": False, "thresholds": None, "curve": None}
+    result |= {"cross_fitted": False, "thresholds": None, "curve": None, "given_labels": None}
+    names = ("background", *evaluation.classes)
     if curve is not None:
         matrix: Tensor | None = None
+        given: Tensor | None = None
         if not cross_fit:
             threshold = DEFAULT_THRESHOLD if threshold is None else threshold
             matrix = curve.at(threshold)
+            given = None if evaluation.given is None else evaluation.given.at(threshold)
         elif curve.can_cross_fit():
             matrix, thresholds = curve.cross_fitted()
             result |= {"cross_fitted": True, "thresholds": list(thresholds)}
+            given = None if evaluation.given is None else evaluation.given.cross_fitted().matrix
+        if given is not None:
+            result["given_labels"] = _figures(given, names)
         threshold = curve.best()[0] if threshold is None else threshold
         result |= {"threshold": threshold, "threshold_split": threshold_split}
         points = zip(curve.thresholds, curve.curve().tolist(), strict=True)
         result["curve"] = [{"threshold": t, "miou": value} for t, value in points]
         if matrix is not None:
-            result |= _figures(matrix, ("background", *evaluation.classes))
+            result |= _figures(matrix, names)
     result |= {"mean_ap": None, "ap": None}
     if evaluation.labels is not None:
         ap = average_precision(evaluation.scores, evaluation.labels)

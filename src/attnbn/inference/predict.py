@@ -25,7 +25,7 @@ from attnbn.io.errors import InputError, RunError
 
 __all__ = ["Attend", "Prediction", "full_size", "max_normalized", "predict"]
 
-Attend = Literal["predicted", "labels"]
+Attend = Literal["predicted", "labels", "both"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Prediction:
         name: The photograph's name in its data set.
         size: Its height and width in pixels.
         scores: Logits, float32 ``N``.
-        classes: Indices of the classes attended to, int64 ``K``, rising: the predicted or the labelled ones.
+        classes: Indices of the classes attended to, int64 ``K``, rising: the predicted, the labelled, or both.
         maps: Their attention, float32 ``K×h×w`` in [0, 1], each divided by its own maximum; an all-zero map stays zero.
         mask: True mask ``H×W`` where the data set has one.
         labels: float32 ``N`` in {0, 1}, NaN = unknown, where the data set has them.
@@ -76,7 +76,7 @@ def predict(
         size: Side of the square that the whole photograph is resized to.
         indices: Which photographs; None: all.
         attend: Take the maps of the ``predicted`` classes (sigmoid > 0.5, else the best one) or of those that the data
-            set's ``labels`` say are there.
+            set's ``labels`` say are there, or of ``both``.
         scales: Factors on ``size``, one pass for each; scores are averaged over the passes, maps fused.
         flip: Look at the mirror image too, at each scale.
         layers: Whose attention is taken and fused: ``last`` or dotted names such as ``trunk.10``; see
@@ -92,7 +92,7 @@ def predict(
         A :class:`Prediction` for each photograph.
 
     Raises:
-        InputError: A photograph cannot be read, ``attend="labels"`` and it has none, or the network cannot be looked at so.
+        InputError: A photograph cannot be read, ``attend`` asks for labels and it has none, or the network cannot be looked at so.
         RunError: The network gives numbers that are not finite, or a reading process died.
     """
     device = torch.device(device) if device is not None else _parameter(net).device
@@ -118,15 +118,22 @@ def _forward(
     net: nn.Module, items: list[Item], attend: Attend, passes: Passes, device: torch.device
 ) -> list[Prediction]:
     dtype = _parameter(net).dtype
-    labelled = _labelled(items) if attend == "labels" else None
+    labelled = None if attend == "predicted" else _labelled(items)
+
+    def wished(scores: Tensor) -> Tensor:
+        if labelled is None:
+            return _predicted(scores)
+        there = labelled.to(scores.device)
+        return there if attend == "labels" else there | _predicted(scores)
+
     views = [
         normalize(torch.stack(same).to(device, non_blocking=True)).to(dtype)
         for same in zip(*(item.images for item in items), strict=True)
     ]
     with _evaluating(net), torch.no_grad():
-        scores, maps = look(net, views, _predicted if labelled is None else labelled.to(device), passes)
+        scores, maps = look(net, views, wished, passes)
     scores, maps = scores.float().cpu(), maps.float().cpu()
-    wanted = _predicted(scores) if labelled is None else labelled
+    wanted = wished(scores)
     split = torch.split(maps, wanted.sum(1).tolist())
     predictions = []
     for i, item in enumerate(items):
