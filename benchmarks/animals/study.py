@@ -140,7 +140,8 @@ def run(trials: Sequence[Trial], options: argparse.Namespace) -> None:
         figures = result["selection"]
         print(
             f"{time.monotonic() - began:6.0f} s  {trials[place].name}: mIoU {100 * figures['miou']:.1f}, "
-            f"mean AP {100 * figures['mean_ap']:.1f} ({result['seconds']:.0f} s)",
+            f"labels given {100 * figures['given_labels']['miou']:.1f}, mean AP {100 * figures['mean_ap']:.1f} "
+            f"({result['seconds']:.0f} s)",
             flush=True,
         )
 
@@ -160,6 +161,7 @@ def collect(output: Path) -> list[dict[str, Any]]:
             figures = result["selection"]
             record = {"trial": trial.name, "row": trial.row, "shown": trial.shown, "seed": int(seed)}
             record |= {key: figures[key] for key in ("miou", "mean_ap", "iou", "ap", "threshold")}
+            record["given"] = figures["given_labels"]["miou"]
             records.append(record | {"seconds": result["seconds"], "versions": result["versions"]})
     return records
 
@@ -173,22 +175,24 @@ def tables(records: Sequence[Mapping[str, Any]]) -> str:
         found = [by_name.get(t.name) for t in grid() if t.row == row.name]
         best = max((r["miou"] for r in found if r), default=None)
         lines.append(f"| {row.label} | " + " | ".join(_cell(record, best) for record in found) + " |")
-    lines += ["", "| AttnBN with | mIoU | change | mean AP | seconds |", "|---|---|---|---|---|"]
+    lines += ["", "| AttnBN with | mIoU | labels given | mean AP | seconds |", "|---|---|---|---|---|"]
     base = by_name.get(alone()[0].name)
     for trial in alone():
         if (record := by_name.get(trial.name)) is not None and base is not None:
-            change = 100 * (record["miou"] - base["miou"])
-            lines.append(
-                f"| {trial.shown} | {100 * record['miou']:.1f} | {change:+.1f} | {100 * record['mean_ap']:.1f} "
-                f"| {record['seconds']:.0f} |"
-            )
+            cells = [_changed(record, base, key) for key in ("miou", "given")]
+            cells += [f"{100 * record['mean_ap']:.1f}", f"{record['seconds']:.0f}"]
+            lines.append(f"| {trial.shown} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _changed(record: Mapping[str, Any], base: Mapping[str, Any], key: str) -> str:
+    return f"{100 * record[key]:.1f} ({100 * (record[key] - base[key]):+.1f})"
 
 
 def _cell(record: Mapping[str, Any] | None, best: float | None) -> str:
     if record is None:
         return "–"
-    text = f"{100 * record['miou']:.1f} / {100 * record['mean_ap']:.1f}"
+    text = " / ".join(f"{100 * record[key]:.1f}" for key in ("miou", "given", "mean_ap"))
     return f"**{text}**" if record["miou"] == best else text
 
 

@@ -37,8 +37,11 @@ def test_the_table_marks_the_best_of_a_row_and_the_change_of_what_was_varied() -
     names = [trial.name for trial in study.grid() if trial.row == "joint"][:2]
     base, other = study.alone()[:2]
     values = {names[0]: 0.3, names[1]: 0.4, base.name: 0.45, other.name: 0.425}
-    records = [{"trial": name, "miou": value, "mean_ap": 0.8, "seconds": 61.0} for name, value in values.items()]
+    records = [
+        {"trial": name, "miou": value, "given": value + 0.1, "mean_ap": 0.8, "seconds": 61.0}
+        for name, value in values.items()
+    ]
     text = study.tables(records)
     (line,) = [line for line in text.splitlines() if line.startswith("| L_s-cl + L_ac + L_t-cl |")]
-    assert "30.0 / 80.0 | **40.0 / 80.0** | – |" in line
-    assert f"| {other.shown} | 42.5 | -2.5 | 80.0 | 61 |" in text
+    assert "30.0 / 40.0 / 80.0 | **40.0 / 50.0 / 80.0** | – |" in line
+    assert f"| {other.shown} | 42.5 (-2.5) | 52.5 (-2.5) | 80.0 | 61 |" in text

@@ -89,16 +89,18 @@ def test_the_table() -> None:
         ],
         "summary": [
             {"row": "grad-cam", "label": "Grad-CAM (L_t-cl)", "n": 1, "miou": {"mean": 0.286, "sd": None},
-             "mean_ap": {"mean": 0.715, "sd": None}, "gain": None, "iou": {"background": 0.641, "cat": 0.318}},
+             "given_labels": {"mean": 0.36, "sd": None}, "mean_ap": {"mean": 0.715, "sd": None},
+             "gain": None, "iou": {"background": 0.641, "cat": 0.318}},
             {"row": "attnbn", "label": "AttnBN", "n": 2, "miou": {"mean": 0.397, "sd": 0.004},
-             "mean_ap": {"mean": None, "sd": None}, "gain": 0.111, "iou": {"background": 0.746, "cat": None}},
+             "given_labels": {"mean": 0.5, "sd": 0.01}, "mean_ap": {"mean": None, "sd": None},
+             "gain": 0.111, "iou": {"background": 0.746, "cat": None}},
         ],
     }  # fmt: skip
     lines = table(rows, results)
     assert [" ".join(line.split()) for line in lines] == [
-        "paper mIoU gain mean AP threshold seconds",
-        "Grad-CAM (L_t-cl) 30.2 28.6 – 71.5 0.10 10",
-        "AttnBN 50.9 39.7 ± 0.4 +11.1 – 0.10, 0.25 > 16",
+        "paper mIoU gain labels given mean AP threshold seconds",
+        "Grad-CAM (L_t-cl) 30.2 28.6 – 36.0 71.5 0.10 10",
+        "AttnBN 50.9 39.7 ± 0.4 +11.1 50.0 ± 1.0 – 0.10, 0.25 > 16",
         "",
         "IoU backgr cat",
         "Grad-CAM (L_t-cl) 64.1 31.8",

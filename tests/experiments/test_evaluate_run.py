@@ -70,7 +70,9 @@ def test_the_commands(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([*where, *OPTIONS]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "scales 0.75 1, mirrored too, layers trunk.2 last (product), the threshold was chosen without"
-    assert any(line.startswith("mIoU") and line.endswith("if the labels said which classes are there") for line in lines)
+    assert any(
+        line.startswith("mIoU") and line.endswith("if the labels said which classes are there") for line in lines
+    )
     figures = json.loads(file.read_text())
     assert {key: figures[key] for key in LOOK} == LOOK
     for options, message in (

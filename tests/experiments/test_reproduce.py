@@ -141,6 +141,7 @@ def test_statistics_without_figures() -> None:
     lines = summarize([("a", "A", {"miou": None, "mean_ap": 0.5, "iou": None}), ("b", "B", {"miou": 0.4, "mean_ap": None, "iou": {"cat": None}})])  # fmt: skip # noqa: E501
     assert lines[0]["miou"] == {"mean": None, "sd": None}
     assert lines[0]["mean_ap"] == {"mean": 0.5, "sd": None}
+    assert lines[0]["given_labels"] == {"mean": None, "sd": None}
     assert (lines[1]["gain"], lines[1]["iou"]) == (None, {"cat": None})
 
 

@@ -156,10 +156,11 @@ def _bench(study: Study, bench: str | None, settings: Sequence[str]) -> list[str
 
 
 def table(rows: Sequence[StudyRow], results: Mapping[str, Any]) -> list[str]:
-    """A line per row: the paper's mIoU, ours, the gain, mean AP, threshold, seconds; then the IoU of each class."""
+    """A line per row: the paper's mIoU, ours, the gain, with labels given, mean AP, threshold, seconds; then each class."""
     width = max(len(row.label) for row in rows)
     lines = [
-        f"{'':<{width}}  {'paper':>6}  {'mIoU':>12}  {'gain':>6}  {'mean AP':>12}  {'threshold':<{_wide(results)}}  seconds"
+        f"{'':<{width}}  {'paper':>6}  {'mIoU':>12}  {'gain':>6}  {'labels given':>12}  {'mean AP':>12}  "
+        f"{'threshold':<{_wide(results)}}  seconds"
     ]
     published = {row.name: row.published for row in rows}
     for line in results["summary"]:
@@ -169,7 +170,8 @@ def table(rows: Sequence[StudyRow], results: Mapping[str, Any]) -> list[str]:
         resumed = "> " * any("seconds_since_resume_at_step" in entry for entry in own)
         lines.append(
             f"{line['label']:<{width}}  {100 * published[line['row']]:>6.1f}  {_spread(line['miou']):>12}  {gain:>6}  "
-            f"{_spread(line['mean_ap']):>12}  {_thresholds(own):<{_wide(results)}}  {resumed}{seconds:.0f}"
+            f"{_spread(line['given_labels']):>12}  {_spread(line['mean_ap']):>12}  "
+            f"{_thresholds(own):<{_wide(results)}}  {resumed}{seconds:.0f}"
         )
     names = list(dict.fromkeys(name for line in results["summary"] for name in line["iou"]))
     if names:

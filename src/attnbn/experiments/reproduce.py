@@ -35,7 +35,8 @@ from attnbn.report.views import Views
 from attnbn.training.devices import check_device
 
 FIGURES = (
-    "miou", "mean_ap", "iou", "ap", "precision", "recall", "threshold", "threshold_split", "cross_fitted", "thresholds", "curve"
+    "miou", "mean_ap", "given_labels", "iou", "ap", "precision", "recall", "threshold", "threshold_split", "cross_fitted",
+    "thresholds", "curve",
 )  # fmt: skip
 """Of a run's figures those that stand in the study's results."""
 
@@ -219,7 +220,8 @@ def summarize(figures: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[dic
         figures: Short name, label and figures of each finished run, the rows in order.
 
     Returns:
-        For each row ``row``, ``label``, ``n``; ``miou`` and ``mean_ap`` as ``mean`` and ``sd`` (None for a single seed);
+        For each row ``row``, ``label``, ``n``; ``miou``, ``given_labels`` (the mIoU if the labels are given) and ``mean_ap`` as
+        ``mean`` and ``sd`` (None for a single seed);
         ``gain`` in mean mIoU over the first row; ``iou``, the mean of each class. All fractions.
     """
     rows: dict[str, list[Mapping[str, Any]]] = {}
@@ -231,6 +233,7 @@ def summarize(figures: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[dic
     for row, own in rows.items():
         line: dict[str, Any] = {"row": row, "label": labels[row], "n": len(own)}
         line |= {key: _spread([figure[key] for figure in own]) for key in ("miou", "mean_ap")}
+        line["given_labels"] = _spread([(figure.get("given_labels") or {}).get("miou") for figure in own])
         first = summary[0]["miou"]["mean"] if summary else None
         mean = line["miou"]["mean"]
         line["gain"] = None if first is None or mean is None else mean - first

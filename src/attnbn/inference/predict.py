@@ -92,7 +92,8 @@ def predict(
         A :class:`Prediction` for each photograph.
 
     Raises:
-        InputError: A photograph cannot be read, ``attend`` asks for labels and it has none, or the network cannot be looked at so.
+        InputError: A photograph cannot be read, ``attend`` asks for labels and it has none, or the network cannot be looked
+            at so.
         RunError: The network gives numbers that are not finite, or a reading process died.
     """
     device = torch.device(device) if device is not None else _parameter(net).device

@@ -71,7 +71,7 @@ def gain(row: ReportRow, first: ReportRow) -> str:
 def main_table(
     page: Page, rows: Sequence[ReportRow], ceiling: Mapping[str, Any] | None, split: str, source: str
 ) -> None:
-    """A line per row: mIoU, gain, the paper's, recognition, precision and recall of pixels, threshold, time.
+    """A line per row: mIoU, gain, the paper's, the mIoU if the labels are given, recognition, pixels, threshold, time.
 
     Args:
         page: To add the table to.
@@ -81,12 +81,14 @@ def main_table(
         source: What the published values are.
     """
     published = any(row.published is not None for row in rows)
-    header = ["row", "mIoU", "gain", *["paper"] * published, "mean AP", "precision", "recall", "threshold", "seconds"]
+    header = ["row", "mIoU", "gain", *["paper"] * published, "labels given"]
+    header += ["mean AP", "precision", "recall", "threshold", "seconds"]
     table = []
     for row in rows:
         pixels = [[_mean_of_classes(figures[key]) for figures in row.figures] for key in ("precision", "recall")]
         line = [row.name, spread(row.values("miou")), gain(row, rows[0])]
         line += [percent(row.published)] * published
+        line.append(spread((figures.get("given_labels") or {}).get("miou") for figures in row.figures))
         line += [spread(row.values("mean_ap")), *map(spread, pixels)]
         line += [", ".join(f"{value:.2f}" for value in row.values("threshold")) or "–", seconds(row.runs)]
         table.append(line)
@@ -97,7 +99,8 @@ def main_table(
     seeds = max(len(row.runs) for row in rows)
     over = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
     theirs = f". {source}" if published and source else ""
-    page.table(header, table, f"Figures on the {split} split in per cent{over}{theirs}")
+    given = " “Labels given” is the mIoU of the maps of the classes that are there, as if recognition were perfect."
+    page.table(header, table, f"Figures on the {split} split in per cent{over}{theirs}.{given}")
 
 
 def seconds(runs: Sequence[Mapping[str, Any]]) -> str:
