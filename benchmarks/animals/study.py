@@ -1,11 +1,10 @@
-"""What carries the method: every setting that the paper leaves open, varied alone, and the same grid for every row.
+"""What carries the method: every setting that the paper leaves open, varied alone.
 
-    python benchmarks/animals/study.py grid  --bench BENCH --output DIR
-    python benchmarks/animals/study.py alone --bench BENCH --output DIR
+    python benchmarks/animals/study.py run   --bench BENCH --output DIR
     python benchmarks/animals/study.py table --output DIR
 
 Each trial is an ordinary run folder. A finished one is not run again, a stopped one goes on. ``table`` prints what is there as
-Markdown and writes ``DIR/study.json``.
+Markdown and writes ``DIR/study.json``. The rows themselves, with several rates and seeds, are ``attnbn reproduce``'s.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ from attnbn.experiments.studies import BENCH, STUDIES, recipe_settings
 from attnbn.io.atomic import write_json
 
 STUDY = STUDIES["animals"]
-GRID = ((2e-3, 6), (5e-3, 6), (1e-2, 6), (5e-3, 3))
-"""Learning rate and epochs of the trials that every row gets."""
 
 
 @dataclass(frozen=True)
@@ -47,64 +44,60 @@ class Trial:
     shown: str = ""
 
 
-def grid() -> list[Trial]:
-    """Every row with every rate and length."""
-    return [
-        Trial(
-            f"grid-{row.name}-{rate:g}-{epochs}",
-            row.name,
-            {"training.lr": rate, "training.epochs": epochs},
-            f"lr {rate:g}, {epochs} epochs",
-        )
-        for rate, epochs in GRID
-        for row in STUDY.rows
-    ]
-
+CLASSIFIER = "joint"
+"""The row in which all but the adversarial settings vary: AttnBN without L_adv, the cheaper and the steadier."""
 
 ALONE: dict[str, dict[str, Any]] = {
     "as the recipe": {},
+    "λ1 = 1": {"loss.attention": 1.0},
+    "λ1 = 2 (the paper's)": {"loss.attention": 2.0},
+    "λ1 = 8": {"loss.attention": 8.0},
+    "other classes' maps pressed, weight 0.5": {"loss.other_classes": 0.5},
+    "other classes' maps pressed, weight 2": {"loss.other_classes": 2.0},
     "maximum taken for a constant": {"loss.normalize": "max_detached"},
     "M as it is": {"loss.normalize": "none"},
     "sigmoid in the ReLU's place": {"loss.normalize": "sigmoid"},
     "L_cl summed over classes": {"loss.over_classes": "sum"},
-    "λ1 = 0.5": {"loss.attention": 0.5},
-    "λ1 = 1": {"loss.attention": 1.0},
-    "λ1 = 4": {"loss.attention": 4.0},
-    "λ1 = 8": {"loss.attention": 8.0},
-    "λ_adv = 0": {"loss.adversarial": 0.0},
-    "λ_adv = 0.01": {"loss.adversarial": 1e-2},
-    "λ_adv = 0.1": {"loss.adversarial": 1e-1},
-    "λ_adv = 0.01, rising over 250 steps": {"loss.adversarial": 1e-2, "loss.adversarial_warmup": 250},
-    "discriminator 10 times slower, λ_adv = 0.01": {"loss.adversarial": 1e-2, "training.discriminator_lr": 1e-5},
-    "features not up-sampled for the discriminator": {"model.upsample": 1},
-    "features up-sampled by 5 for the discriminator": {"model.upsample": 5},
-    "discriminator twice as wide": {"model.discriminator_width": 64},
-    "head's rate that of the trunk": {"training.head_lr": 1.0},
-    "head's rate 10 times": {"training.head_lr": 10.0},
-    "other classes' maps pressed, weight 0.5": {"loss.other_classes": 0.5},
-    "other classes' maps pressed, weight 2": {"loss.other_classes": 2.0},
     "compared at twice the maps' side": {"loss.resolution": 2},
-    "weight decay 5e-3": {"training.weight_decay": 5e-3},
+    "head's rate that of the trunk": {"training.head_lr": 1.0},
+    "head's rate 20 times": {"training.head_lr": 20.0},
+    "12 epochs": {"training.epochs": 12},
+    "3 epochs": {"training.epochs": 3},
     "10 % of the source": {"data.source_fraction": 0.1},
     "50 % of the source": {"data.source_fraction": 0.5},
-    "4 fixed views": {"data.views": 4},
     "new crops each time": {"data.views": 0, "data.cache": None},
-    "float32, new crops each time": {"precision": "32-true", "data.views": 0, "data.cache": None},
-    "224 px, 13×13 maps, new crops": {"data.size": 224, "data.views": 0, "data.cache": None},
-    "320 px, 19×19 maps, new crops": {"data.size": 320, "data.views": 0, "data.cache": None},
-    "224 px dilated, 27×27 maps, new crops": {
+    "new crops, 224 px, 13×13 maps": {"data.size": 224, "data.views": 0, "data.cache": None},
+    "new crops, 320 px, 19×19 maps": {"data.size": 320, "data.views": 0, "data.cache": None},
+    "new crops, 224 px dilated, 27×27 maps": {
         "data.size": 224,
         "model.dilate": True,
         "data.views": 0,
         "data.cache": None,
     },
+    "new crops, float32": {"precision": "32-true", "data.views": 0, "data.cache": None},
 }
-"""What varies by itself, in AttnBN; all else as in the recipe."""
+"""What varies by itself in :data:`CLASSIFIER`; all else as in the recipe."""
+
+ADVERSARIAL: dict[str, dict[str, Any]] = {
+    "L_adv as the recipe": {},
+    "λ_adv = 0.01": {"loss.adversarial": 1e-2},
+    "λ_adv = 0.1": {"loss.adversarial": 1e-1},
+    "λ_adv = 0.1, rising over 250 steps": {"loss.adversarial": 1e-1, "loss.adversarial_warmup": 250},
+    "λ_adv = 0.1, discriminator 10 times slower": {"loss.adversarial": 1e-1, "training.discriminator_lr": 1e-5},
+    "features up-sampled by 2 for the discriminator": {"model.upsample": 2},
+    "features up-sampled by 5 (the paper's)": {"model.upsample": 5},
+    "discriminator twice as wide": {"model.discriminator_width": 64},
+}
+"""What varies by itself in AttnBN."""
 
 
-def alone() -> list[Trial]:
-    """AttnBN with one thing changed at a time."""
-    return [Trial(f"alone-{_slug(shown)}", "attnbn", settings, shown) for shown, settings in ALONE.items()]
+def trials() -> list[Trial]:
+    """One thing changed at a time."""
+    return [
+        Trial(f"alone-{_slug(shown)}", row, settings, shown)
+        for row, group in ((CLASSIFIER, ALONE), ("attnbn", ADVERSARIAL))
+        for shown, settings in group.items()
+    ]
 
 
 def _slug(text: str) -> str:
@@ -115,7 +108,7 @@ def configure(trial: Trial, options: argparse.Namespace) -> Run:
     """The trial's settings: its row's recipe, the bench's places, its own."""
     row = next(row for row in STUDY.rows if row.name == trial.row)
     values: dict[str, Any] = {key: f"{kind}{Path(options.bench) / place}" for key, (kind, place) in BENCH.items()}
-    values |= {"data.cache": str(Path(options.output) / "cache"), "precision": options.precision}
+    values |= {"data.cache": options.cache or str(Path(options.output) / "cache"), "precision": options.precision}
     values |= dict(trial.settings)
     config: RunConfig = recipe_settings(row)
     for name, value in values.items():
@@ -152,7 +145,7 @@ def run(trials: Sequence[Trial], options: argparse.Namespace) -> None:
 def collect(output: Path) -> list[dict[str, Any]]:
     """The figures of every finished trial."""
     records = []
-    for trial in [*grid(), *alone()]:
+    for trial in trials():
         for path in sorted(output.glob(f"{trial.name}-*/results.json")):
             seed = path.parent.name.removeprefix(f"{trial.name}-")
             if not seed.isdigit():
@@ -166,42 +159,31 @@ def collect(output: Path) -> list[dict[str, Any]]:
     return records
 
 
-def tables(records: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: the grid with the best of each row marked, then what was varied alone."""
-    lines = ["| row | " + " | ".join(f"lr {rate:g}, {epochs} epochs" for rate, epochs in GRID) + " |"]
-    lines.append("|---" * (1 + len(GRID)) + "|")
+def table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: what each change brought, against the same row as its recipe has it."""
+    lines = ["| changed alone | mIoU | labels given | mean AP | seconds |", "|---|---|---|---|---|"]
     by_name = {record["trial"]: record for record in records}
-    for row in STUDY.rows:
-        found = [by_name.get(t.name) for t in grid() if t.row == row.name]
-        best = max((r["miou"] for r in found if r), default=None)
-        lines.append(f"| {row.label} | " + " | ".join(_cell(record, best) for record in found) + " |")
-    lines += ["", "| AttnBN with | mIoU | labels given | mean AP | seconds |", "|---|---|---|---|---|"]
-    base = by_name.get(alone()[0].name)
-    for trial in alone():
+    for trial in trials():
+        base = by_name.get(next(other.name for other in trials() if other.row == trial.row))
         if (record := by_name.get(trial.name)) is not None and base is not None:
-            cells = [_changed(record, base, key) for key in ("miou", "given")]
-            cells += [f"{100 * record['mean_ap']:.1f}", f"{record['seconds']:.0f}"]
+            cells = [_changed(record, base, key) for key in ("miou", "given", "mean_ap")]
+            cells.append(f"{record['seconds']:.0f}")
             lines.append(f"| {trial.shown} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _changed(record: Mapping[str, Any], base: Mapping[str, Any], key: str) -> str:
-    return f"{100 * record[key]:.1f} ({100 * (record[key] - base[key]):+.1f})"
-
-
-def _cell(record: Mapping[str, Any] | None, best: float | None) -> str:
-    if record is None:
-        return "–"
-    text = " / ".join(f"{100 * record[key]:.1f}" for key in ("miou", "given", "mean_ap"))
-    return f"**{text}**" if record["miou"] == best else text
+    value = f"{100 * record[key]:.1f}"
+    return value if record is base else f"{value} ({100 * (record[key] - base[key]):+.1f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run trials, or print what they gave."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=("grid", "alone", "table"))
+    parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--bench", default="bench", help="folder that build.py made (default bench)")
     parser.add_argument("--output", required=True, help="folder of all trials")
+    parser.add_argument("--cache", help="what frozen layers gave, perhaps from reproduce (default OUTPUT/cache)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="trials at a time (default 2)")
     parser.add_argument("--precision", default="bf16-mixed", help="default bf16-mixed")
@@ -209,9 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.what == "table":
         records = collect(Path(options.output))
         write_json(Path(options.output) / "study.json", records)
-        print(tables(records))
+        print(table(records))
     else:
-        run(grid() if options.what == "grid" else alone(), options)
+        run(trials(), options)
     return 0
 
 
