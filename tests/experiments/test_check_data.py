@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from attnbn.cli.main import main
-from attnbn.data.check_labels import cooccurrence
+from attnbn.data.check.labels import cooccurrence
 from attnbn.data.images import voc_palette
 from attnbn.experiments.check_data import check_data, write_sheet
 from attnbn.io.errors import InputError

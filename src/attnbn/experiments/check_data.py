@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from attnbn.data.check import Look, findings_of, look_at
-from attnbn.data.check_duplicates import Pair, duplicate_pairs
-from attnbn.data.check_findings import SEVERITIES, Finding, Part, Problem, from_error
-from attnbn.data.check_labels import Splits, agreement_findings, class_findings, cooccurrence
-from attnbn.data.check_open import Wanted, open_parts
+from attnbn.data.check.duplicates import Pair, duplicate_pairs
+from attnbn.data.check.findings import SEVERITIES, Finding, Part, Problem, from_error
+from attnbn.data.check.labels import Splits, agreement_findings, class_findings, cooccurrence
+from attnbn.data.check.open import Wanted, open_parts
+from attnbn.data.check.photographs import Look, findings_of, look_at
 from attnbn.data.classes import parse_classes
 from attnbn.io.errors import InputError
 from attnbn.io.pictures import list_pictures, open_picture

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from attnbn.data.check_findings import Part
+from attnbn.data.check.findings import Part
 from attnbn.data.images import VOID, read_image, read_mask, voc_palette
 from attnbn.io.atomic import write_bytes
 

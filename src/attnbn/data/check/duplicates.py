@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attnbn.data.check import Look
-from attnbn.data.check_findings import Finding, Part, Severity
-from attnbn.data.check_labels import Splits
-from attnbn.data.duplicates import HASH_BITS, Fingerprint, near_duplicates
+from attnbn.data.check.findings import Finding, Part, Severity
+from attnbn.data.check.fingerprints import HASH_BITS, Fingerprint, near_duplicates
+from attnbn.data.check.labels import Splits
+from attnbn.data.check.photographs import Look
 
 
 @dataclass(frozen=True)

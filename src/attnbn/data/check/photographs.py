@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attnbn.data.check_findings import Finding, Part, Problem, from_error
-from attnbn.data.duplicates import Fingerprint, fingerprint
+from attnbn.data.check.findings import Finding, Part, Problem, from_error
+from attnbn.data.check.fingerprints import Fingerprint, fingerprint
 from attnbn.data.images import VOID, read_mask
 from attnbn.io.errors import InputError
 from attnbn.io.pictures import open_picture, to_rgb

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnbn.data.check_findings import Finding, Part, Problem, from_error
+from attnbn.data.check.findings import Finding, Part, Problem, from_error
 from attnbn.data.classes import Selection
 from attnbn.data.images import read_mask
 from attnbn.data.voc_labels import class_lists, from_annotations, from_lists, from_masks, read_lines

@@ -8,7 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from attnbn.data.check_findings import Finding, Part, Severity
+from attnbn.data.check.findings import Finding, Part, Severity
 
 
 def cooccurrence(labels: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnbn.data import duplicates
-from attnbn.data.duplicates import HAMMING_BOUND, Fingerprint, fingerprint, near_duplicates
+from attnbn.data.check import fingerprints
+from attnbn.data.check.fingerprints import HAMMING_BOUND, Fingerprint, fingerprint, near_duplicates
 
 
 def scene(seed: int, size: tuple[int, int] = (200, 260)) -> Image.Image:
@@ -95,7 +95,7 @@ def test_the_mirrored_bits_are_those_of_the_mirror_image() -> None:
 
 
 def test_the_search_finds_each_ones_nearest_of_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_BLOCK", 7)
+    monkeypatch.setattr(fingerprints, "_BLOCK", 7)
     rng = np.random.default_rng(1)
     thumbnail = rng.integers(0, 256, (16, 16), dtype=np.uint8)
     centres = rng.integers(0, 2**63, (6, 4), dtype=np.uint64)

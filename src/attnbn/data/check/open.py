@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from attnbn.data.check_csv import read_csv
-from attnbn.data.check_findings import Finding, Part, SaliencyProbe, from_error
-from attnbn.data.check_voc import Voc
+from attnbn.data.check.csv_list import read_csv
+from attnbn.data.check.findings import Finding, Part, SaliencyProbe, from_error
+from attnbn.data.check.voc import Voc
 from attnbn.data.classes import Selection, select_classes
 from attnbn.data.open import KINDS, open_dataset, place_of
 from attnbn.data.photos import PhotoDataset

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from attnbn.data.check_findings import Finding, Part, SaliencyProbe
+from attnbn.data.check.findings import Finding, Part, SaliencyProbe
 from attnbn.data.classes import Selection
 from attnbn.data.photos import unique_names
 from attnbn.io.errors import InputError

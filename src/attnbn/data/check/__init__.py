@@ -1,0 +1,1 @@
+"""All that can be wrong with data, found in one pass before a training meets it."""
