@@ -56,7 +56,7 @@ def bar_chart(bars: Sequence[Bar], *, x_label: str, published: str = "paper") ->
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(x_label)
-        axes.set_xlim(0, 1.2 * max([*(x for x, _ in markers), *(v for bar in bars for v in bar.values), 0.01]))
+        axes.set_xlim(0, 1.35 * max([*(x for x, _ in markers), *(v for bar in bars for v in bar.values), 0.01]))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -73,8 +73,6 @@ def _draw(axes: Axes, place: int, bar: Bar) -> None:
         axes.errorbar(mean, place, xerr=spread, color=INK, capsize=4, linewidth=1.4)
         axes.plot(bar.values, [place + 0.2] * len(bar.values), "o", color=INK, markersize=2.5)
     text = f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if len(bar.values) > 1 else "")
-    # beyond the published value's marker too, where that lies at the bar's end
-    end = max([mean + spread, *bar.values])
-    if bar.published is not None and -0.01 < bar.published - end < 0.13 * end:
-        end = bar.published
-    axes.annotate(text, (end, place), (9, 0), textcoords="offset points", va="center", weight="bold")
+    # in a column at the right edge, where neither bar, whisker nor marker comes
+    at = axes.get_yaxis_transform()
+    axes.text(0.995, place, text, transform=at, ha="right", va="center", weight="bold")
