@@ -78,19 +78,19 @@ def test_attention_can_be_compared_at_a_finer_grid() -> None:
 def test_suppression_dims_the_other_classes_whatever_the_scale() -> None:
     maps = torch.rand(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
     positive = torch.tensor([[False, True, False], [True, False, False]])
-    loss = suppression_loss(maps, positive).value()
+    loss = suppression_loss(maps, ~positive).value()
     total = 0.0
     values = maps.detach().numpy()
     for image, true in enumerate((1, 0)):
         for other in {0, 1, 2} - {true}:
             total += float(np.square(values[image, other] / values[image].max()).mean())
     assert loss.item() == pytest.approx(total / 4, rel=1e-12)
-    assert suppression_loss(1e-6 * maps, positive).value().item() == pytest.approx(loss.item(), rel=1e-9)
+    assert suppression_loss(1e-6 * maps, ~positive).value().item() == pytest.approx(loss.item(), rel=1e-9)
     loss.backward()
     assert maps.grad is not None
     assert float((maps.grad * maps).sum().detach()) == pytest.approx(0, abs=1e-12)  # blind to the common scale
     assert maps.grad[positive].max() <= 0  # never dims the true class
-    assert suppression_loss(torch.zeros(2, 3, 4, 5), positive).value() == 0
+    assert suppression_loss(torch.zeros(2, 3, 4, 5), ~positive).value() == 0
 
 
 def test_attention_loss_of_no_maps_is_zero_with_a_graph() -> None:

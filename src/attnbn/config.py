@@ -39,7 +39,7 @@ class DataConfig:
         flip: Mirror half of the training images.
         views: Fixed random crops of each image to train on, drawn once for all runs; 0: a new one each time.
         cache: Folder for what ``model.freeze``'s layers give for those views (needs ``views``), computed once and shared by all
-            runs that agree on images, views and frozen weights; None: computed anew each time.
+            runs that agree on images, views and frozen weights, in half precision; None: computed anew each time, in full.
         skip_broken: Leave out unreadable photographs (counted and named) instead of stopping at the first.
     """
 

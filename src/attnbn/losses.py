@@ -117,7 +117,7 @@ def attention_loss(
     return _reduced((maps - prior).square().mean((-2, -1)).sum(), len(attention), reduction)
 
 
-def suppression_loss(attention: Tensor, positive: Tensor) -> Mean:
+def suppression_loss(attention: Tensor, absent: Tensor) -> Mean:
     """Beyond the paper: the other classes' maps on single-label images, pressed to zero.
 
     Eq. 3 speaks of the true class alone; a map of another class that lights up on the same object costs nothing there.
@@ -126,13 +126,13 @@ def suppression_loss(attention: Tensor, positive: Tensor) -> Mean:
 
     Args:
         attention: ``B×N×h×w``, not negative.
-        positive: ``B×N`` bool, one True a row: the true class.
+        absent: ``B×N`` bool: classes that are known not to be there.
 
     Returns:
-        Over the ``B*(N-1)`` maps of other classes.
+        Over the absent classes' maps.
     """
     peak = attention.flatten(1).amax(1) if attention.numel() else attention.new_zeros(len(attention))
-    others = (attention / peak.clamp(min=1e-8)[:, None, None, None])[~positive]
+    others = (attention / peak.clamp(min=1e-8)[:, None, None, None])[absent]
     return Mean(others.square().mean((-2, -1)).sum(), torch.tensor(float(len(others)), device=others.device))
 
 

@@ -138,7 +138,7 @@ def test_statistics_are_those_of_numpy(finished: tuple[Path, list[dict]]) -> Non
 
 
 def test_statistics_without_figures() -> None:
-    lines = summarize([("a", "A", {"miou": None, "mean_ap": 0.5, "iou": None}), ("b", "B", {"miou": 0.4, "mean_ap": None, "iou": {"cat": None}})])  # fmt: skip # noqa: E501
+    lines = summarize([("a", "A", {"miou": None, "mean_ap": 0.5, "iou": None}), ("b", "B", {"miou": 0.4, "mean_ap": None, "iou": {"cat": None}})], "a")  # fmt: skip # noqa: E501
     assert lines[0]["miou"] == {"mean": None, "sd": None}
     assert lines[0]["mean_ap"] == {"mean": 0.5, "sd": None}
     assert lines[0]["given_labels"] == {"mean": None, "sd": None}
@@ -250,3 +250,13 @@ def test_a_stopped_study_goes_on_with_the_same_command(tmp_path: Path, trained: 
     results = study(tmp_path / "out", seeds=(0,)).run()
     assert (trained, results["complete"]) == (["resume tiny-attnbn-0"], True)
     assert results["rows"][1]["seconds_since_resume_at_step"] in (2, 3)
+
+
+def test_no_gain_is_shown_before_the_baseline_is_in() -> None:
+    figures = [
+        (name, name, {"miou": miou, "mean_ap": 0.5, "iou": None}) for name, miou in (("joint", 0.3), ("attnbn", 0.4))
+    ]
+    assert [line["gain"] for line in summarize(figures, "grad-cam")] == [None, None]
+    first = ("grad-cam", "grad-cam", {"miou": 0.2, "mean_ap": 0.5, "iou": None})
+    gains = [line["gain"] for line in summarize([first, *figures], "grad-cam")]
+    assert gains[1:] == [pytest.approx(0.1), pytest.approx(0.2)]

@@ -191,3 +191,11 @@ def test_frozen_layers_outputs_give_what_images_give() -> None:
     whole, entered = through(net, SOURCE, SOURCE.labels), through(net, kept, SOURCE.labels)
     torch.testing.assert_close(entered.scores, whole.scores)
     torch.testing.assert_close(entered.attention, whole.attention)
+
+
+def test_maps_of_classes_that_may_be_there_are_not_pressed() -> None:
+    unknown = SOURCE._replace(labels=torch.tensor([[1.0, float("nan"), 0], [0, 1, 0], [0, 0, 1]]))
+    terms = dict(bridge(LossConfig(other_classes=1)).losses({"source": unknown, "target": TARGET}, Phase(), 0))[
+        "network"
+    ]
+    assert terms["other_classes"].count == 5

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from attnbn.cli.main import main
@@ -19,6 +20,7 @@ from attnbn.data.open import open_dataset
 from attnbn.data.transforms import normalize, train_transform
 from attnbn.experiments.train import train
 from attnbn.io.errors import InputError, RunError
+from attnbn.saliency.files import SaliencyFolder
 from attnbn.training.frozen import Keeper, choose_kept, collate_kept
 from attnbn.training.views import FixedViews, choose_view
 
@@ -83,6 +85,32 @@ def test_files_are_computed_once_and_for_their_own_settings_only(source, tmp_pat
     keeper(tmp_path).keep(open_dataset("scenes:source?count=8", split="train"))
     assert len(list(tmp_path.glob("features-*.npy"))) == 4
     assert len(list(tmp_path.glob("saliency-*.npy"))) == 3
+
+
+def test_an_image_or_a_map_made_anew_is_noticed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def write(kind: str, index: int) -> None:
+        side = (24, 24, 3) if kind == "photos" else (24, 24)
+        path = tmp_path / kind / "cat" / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, side, dtype=np.uint8)).save(path)
+
+    for index in range(20):
+        write("photos", index)
+        write("maps", index)
+
+    def kept() -> tuple[int, int]:
+        maps = SaliencyFolder(tmp_path / "maps")
+        keeper(tmp_path / "cache").keep(open_dataset(f"folders:{tmp_path / 'photos'}", split="train", saliency=maps))
+        keeper(tmp_path / "cache").keep(open_dataset(f"folders:{tmp_path / 'photos'}", split="train"))
+        return tuple(len(list((tmp_path / "cache").glob(f"{kind}-*.npy"))) for kind in ("features", "saliency"))
+
+    assert kept() == (1, 1)  # the same features with and without maps
+    write("maps", 13)
+    assert kept() == (1, 2)
+    write("photos", 7)
+    assert kept() == (2, 3)
 
 
 def test_a_loader_process_reopens_the_files(source, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -85,3 +85,7 @@ def test_an_unreadable_item_is_one_line_from_any_process(workers: int) -> None:
 def test_a_batch_of_tensors_from_workers() -> None:
     tensors = Stream("t", torch.eye(3), lambda item, seed: item * (seed % 5), torch.stack, seed=0, batch_size=2)
     assert torch.equal(torch.cat(list(tensors.batches(0, 3))), torch.cat(list(tensors.batches(0, 3, workers=1))))
+
+
+def test_a_name_that_is_no_text_has_a_seed_too() -> None:
+    assert fold("view", "cat/a\udcff", 0) != fold("view", "cat/a\udcfe", 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ from torch import nn
 
 from attnbn.config import RunConfig
 from attnbn.data.collate import collate
-from attnbn.data.dataset import ImageDataset
 from attnbn.data.sample import Sample
 from attnbn.data.transforms import SampleTransform, seeded, train_transform
 from attnbn.experiments.domains import Domains
 from attnbn.io.errors import InputError
 from attnbn.models.build import feature_shape
 from attnbn.models.network import AttnBN
+from attnbn.training.devices import together
 from attnbn.training.frozen import Keeper, choose_kept, collate_kept, frozen_part
 from attnbn.training.streams import Stream
 from attnbn.training.views import FixedViews, choose_view
@@ -38,7 +37,7 @@ def make_streams(
 ) -> dict[str, Stream]:
     """The streams of the domains that the run reads.
 
-    With ``data.cache`` the first process of each machine computes what is missing there, the others wait.
+    With ``data.cache`` one process of each machine computes what is missing there, the others wait.
 
     Args:
         config: The run's settings.
@@ -54,10 +53,8 @@ def make_streams(
     common = {"seed": config.seed, "batch_size": config.training.batch_size}
     if data.cache is not None:
         keeper = _keeper(config, Path(data.cache), network, transform, fabric, say)
-        return {
-            name: Stream(name, kept, choose_kept, collate_kept, **common)
-            for name, kept in _kept_by_one(keeper, datasets, fabric).items()
-        }
+        kept = together(fabric, lambda: {name: keeper.keep(dataset) for name, dataset in datasets.items()})
+        return {name: Stream(name, views, choose_kept, collate_kept, **common) for name, views in kept.items()}
     if data.views:
         fixed = {name: FixedViews(dataset, transform, data.views) for name, dataset in datasets.items()}
         return {name: Stream(name, views, choose_view, collate, **common) for name, views in fixed.items()}
@@ -89,11 +86,3 @@ def _keeper(
         fabric.autocast,
         say,
     )
-
-
-def _kept_by_one(keeper: Keeper, datasets: dict[str, ImageDataset], fabric: Any) -> dict[str, Any]:
-    """Kept views of each data set; one process a machine makes them."""
-    first = int(os.environ.get("LOCAL_RANK", fabric.local_rank)) == 0
-    made = {name: keeper.keep(dataset) for name, dataset in datasets.items()} if first else {}
-    fabric.barrier()
-    return made or {name: keeper.keep(dataset) for name, dataset in datasets.items()}

@@ -171,7 +171,9 @@ class Reproduction:
             "complete": len(finished) == len(runs),
             "split": self._split,
             "rows": [_entry(rows[run.row], run, self._split, self._figures[run]) for run in finished],
-            "summary": summarize([(run.row, rows[run.row].label, self._figures[run]) for run in finished]),
+            "summary": summarize(
+                [(run.row, rows[run.row].label, self._figures[run]) for run in finished], self.rows[0].name
+            ),
             "paper": {
                 row.name: {"of": PAPER, "miou": row.published, "iou": row.published_iou or None} for row in self.rows
             },
@@ -188,7 +190,17 @@ class Reproduction:
             if own:
                 entries = [entry for entry in results["rows"] if entry["row"] == row.name]
                 figures = [self._figures[run] for run in own]
-                shown.append(ReportRow(row.label, entries, figures, own[0].folder, row.published, row.published_iou))
+                shown.append(
+                    ReportRow(
+                        row.label,
+                        entries,
+                        figures,
+                        own[0].folder,
+                        row.published,
+                        row.published_iou,
+                        row is self.rows[0],
+                    )
+                )
         if self._views is None:
             data = self._any.data
             assert data.target is not None
@@ -213,16 +225,17 @@ class Reproduction:
         ).write(self.output / "report.html")
 
 
-def summarize(figures: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def summarize(figures: Sequence[tuple[str, str, Mapping[str, Any]]], baseline: str) -> list[dict[str, Any]]:
     """Mean, sample standard deviation and count of each row over its seeds.
 
     Args:
         figures: Short name, label and figures of each finished run, the rows in order.
+        baseline: Short name of the row that gains are over.
 
     Returns:
         For each row ``row``, ``label``, ``n``; ``miou``, ``given_labels`` (the mIoU if the labels are given) and ``mean_ap`` as
         ``mean`` and ``sd`` (None for a single seed);
-        ``gain`` in mean mIoU over the first row; ``iou``, the mean of each class. All fractions.
+        ``gain`` in mean mIoU over the baseline (None until that is finished); ``iou``, the mean of each class. All fractions.
     """
     rows: dict[str, list[Mapping[str, Any]]] = {}
     labels = {}
@@ -234,7 +247,7 @@ def summarize(figures: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[dic
         line: dict[str, Any] = {"row": row, "label": labels[row], "n": len(own)}
         line |= {key: _spread([figure[key] for figure in own]) for key in ("miou", "mean_ap")}
         line["given_labels"] = _spread([(figure.get("given_labels") or {}).get("miou") for figure in own])
-        first = summary[0]["miou"]["mean"] if summary else None
+        first = summary[0]["miou"]["mean"] if summary and summary[0]["row"] == baseline else None
         mean = line["miou"]["mean"]
         line["gain"] = None if first is None or mean is None else mean - first
         names = dict.fromkeys(name for figure in own for name in figure["iou"] or {})
@@ -256,7 +269,7 @@ def _entry(row: StudyRow, run: Run, split: str, figures: Mapping[str, Any]) -> d
     own = RunFolder(run.folder).results()
     entry: dict[str, Any] = {"row": row.name, "recipe": row.recipe, "label": row.label, "seed": run.seed}
     entry |= {"run": run.folder.name, "split": split}
-    entry |= {key: figures[key] for key in FIGURES}
+    entry |= {key: figures.get(key) for key in FIGURES}
     entry |= {key: own[key] for key in ("seconds", "steps")}
     resumed = "seconds_since_resume_at_step"
     return entry | ({resumed: own[resumed]} if resumed in own else {})

@@ -216,7 +216,7 @@ def _steps(config: RunConfig, domains: Domains) -> int:
 def _identity(config: RunConfig) -> dict[str, Any]:
     """What a run computes, with its files named so that two ways of naming the same one are equal."""
     values = {key: value for key, value in flat(config).items() if key.partition(".")[0] in COMPARED}
-    del values["data.cache"]  # changes nothing but the time
+    values["data.cache"] = values["data.cache"] is not None  # where it is makes no difference, its rounding does
     for key in ("data.source", "data.target"):
         kind, colon, path = (values[key] or "").partition(":")
         if colon and kind != "scenes":

@@ -72,8 +72,8 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` atomically, as UTF-8."""
-    write_bytes(path, text.encode())
+    """Write ``text`` atomically, as UTF-8; of file names that are no text, the odd bytes are escaped."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -122,6 +122,8 @@ class AblationReport:
                 f"The thresholds are chosen on {self.split} itself, so its figures are cross-fitted: each half of it is scored "
                 "at the threshold that is best on the other half."
             )
+        if figures.get("threshold_split") == self.split:
+            return f"The thresholds are chosen on {self.split} itself, too small to be cross-fitted."
         return f"Each row's threshold was chosen on another split than {self.split}."
 
     def _seed(self) -> str:

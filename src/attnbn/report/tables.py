@@ -23,6 +23,7 @@ class ReportRow:
         folder: The run of the first seed, for its losses and its pictures.
         published: The paper's mIoU as a fraction, or None.
         published_iou: The paper's IoU by class name, as fractions.
+        baseline: Of the first row shown: gains are over it. False while the row that they should be over is not finished.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ReportRow:
     folder: Path
     published: float | None = None
     published_iou: Mapping[str, float] = field(default_factory=dict)
+    baseline: bool = True
 
     def values(self, key: str) -> list[float]:
         """A figure of each seed; those that do not exist are left out."""
@@ -61,9 +63,9 @@ def spread(values: Iterable[float | None]) -> str:
 
 
 def gain(row: ReportRow, first: ReportRow) -> str:
-    """Points of mIoU over the first row, signed; a dash where one has none."""
+    """Points of mIoU over the baseline, signed; a dash where one has none, or the first row shown is not it."""
     ours, theirs = row.values("miou"), first.values("miou")
-    if row is first or not ours or not theirs:
+    if row is first or not first.baseline or not ours or not theirs:
         return "–"
     return f"{100 * (statistics.mean(ours) - statistics.mean(theirs)):+.1f}"
 

@@ -143,9 +143,10 @@ class Bridge:
         scale: Normalize = "none" if w.normalize == "sigmoid" else w.normalize
         terms: Terms = {}
         if w.other_classes:
-            positive = (given(batch.labels) == 1)[guided]
+            labels = given(batch.labels)[guided]
+            positive, absent = labels == 1, labels == 0  # neither: unknown, left alone
             attention = attention.reshape(*positive.shape, *attention.shape[-2:])
-            terms["other_classes"] = w.attention * w.other_classes * suppression_loss(attention, positive)
+            terms["other_classes"] = w.attention * w.other_classes * suppression_loss(attention, absent)
             attention = attention[positive]
         prior = given(batch.saliency)[guided]
         loss = attention_loss(attention, prior, normalize=scale, resolution=w.resolution, reduction="parts")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor
 
-from attnbn.io.errors import InputError
+from attnbn.io.errors import AttnbnError, InputError
 
+T = TypeVar("T")
 Precision = Literal["32-true", "64-true", "16-mixed", "bf16-mixed"]
 
 
@@ -71,3 +74,26 @@ def check_device(device: str) -> str:
     if not here[device]:
         raise InputError(f"--device {device}: this machine or this build of PyTorch has none; use --device cpu")
     return device
+
+
+def together(fabric: Fabric, work: Callable[[], T]) -> T:
+    """Do what may fail in one process alone; if it does, all raise its error instead of waiting for it.
+
+    Args:
+        fabric: Launched.
+        work: Without exchanges between the processes.
+    """
+    if fabric.world_size == 1:
+        return work()
+    failure: AttnbnError | None = None
+    outcome: T | None = None
+    try:
+        outcome = work()
+    except AttnbnError as error:
+        failure = error
+    failed = torch.tensor(float(failure is not None), device=fabric.device)
+    if cast(Tensor, fabric.all_reduce(failed, reduce_op="sum")) > 0:
+        failures: list[Any] = [None] * fabric.world_size
+        torch.distributed.all_gather_object(failures, failure)
+        raise next(error for error in failures if error is not None)
+    return cast(T, outcome)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -146,15 +147,16 @@ class Keeper:
             RunError: where they do not fit on the disk.
         """
         views = FixedViews(dataset, self.transform, self.views)
-        images = _fingerprint(dataset, self.views, self.settings)
-        features = self._file("features", images, _weights(self.frozen))
-        with _alone(features) as ours:
+        images, maps = _contents(dataset)
+        crops = f"{self.views} {self.settings}"
+        features = self._file("features", images, crops, _weights(self.frozen))
+        with _alone(features, self.say) as ours:
             if ours:
                 self._features(views, features)
         saliency = None
         if dataset.has_saliency:
-            saliency = self._file("saliency", images, str(self.saliency_size))
-            with _alone(saliency) as ours:
+            saliency = self._file("saliency", images, maps, crops, str(self.saliency_size))
+            with _alone(saliency, self.say) as ours:
                 if ours:
                     self._saliency(views, saliency)
         return KeptViews(dataset, features, saliency, self.layers)
@@ -209,17 +211,20 @@ def _half(out: Tensor, name: str) -> Tensor:
     return half
 
 
-def _fingerprint(dataset: ImageDataset, views: int, settings: str) -> str:
-    """Which images these are: their names, and the pixels of eight of them, so that another folder is not taken for this."""
-    digest = hashlib.sha256(f"{views} {settings} {len(dataset)}".encode())
-    for name in dataset.names:
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-    for index in sorted({round(i * (len(dataset) - 1) / 7) for i in range(8)}):
+def _contents(dataset: ImageDataset) -> tuple[str, str]:
+    """Which images and which saliency maps these are: hashes of their names and of every pixel.
+
+    A millisecond or two an image, against the harm of training on what was there before a file was made anew.
+    """
+    images, maps = hashlib.sha256(), hashlib.sha256()
+    for index, name in enumerate(dataset.names):
         sample = dataset[index]
-        for part in (sample.image, sample.saliency):
+        for digest, part in ((images, sample.image), (maps, sample.saliency)):
+            digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
             if part is not None:
+                digest.update(str(tuple(part.shape)).encode())
                 digest.update(np.ascontiguousarray(part.as_subclass(Tensor).numpy()).tobytes())
-    return digest.hexdigest()
+    return images.hexdigest(), maps.hexdigest()
 
 
 def _weights(module: nn.Module) -> str:
@@ -231,20 +236,26 @@ def _weights(module: nn.Module) -> str:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[bool]:
+def _alone(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
     """Whether the file is ours to make; where another process makes it just now, wait until it is there."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = (path.parent / f".{path.name}.lock").open("w")
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file closes, however the process ends
+    with lock:  # let go when the file closes, however the process ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process that computes {path}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield not path.exists()
 
 
 @contextmanager
 def _new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> Iterator[NDArray[Any]]:
     """A mapped array that takes its name when the block ends without an exception."""
-    temporary = path.with_name(f".{path.name}.part")  # one that a kill left behind is written over
+    for stale in path.parent.glob(f".{path.name}.{socket.gethostname()}-*.part"):
+        stale.unlink(missing_ok=True)  # left behind by a kill: on this machine nobody else is at it now
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
     try:
         with explained(path):
             array: NDArray[Any] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]

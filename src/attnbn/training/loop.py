@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from attnbn.config import Phase
-from attnbn.io.errors import AttnbnError, InputError, RunError
+from attnbn.io.errors import InputError, RunError
 from attnbn.io.run_folder import Metrics
 from attnbn.losses import Mean
 from attnbn.training.checkpoint import Checkpoint, CheckpointFolder, load_optimizer, module_tensors, optimizer_tensors
+from attnbn.training.devices import together
 from attnbn.training.schedules import Stretch
 from attnbn.training.streams import Stream, fold
 
@@ -176,7 +177,9 @@ class Loop:
             module.train()
         for step in range(start, stretch.stop):
             began = time.perf_counter()
-            batch = self._together(lambda: {name: self.fabric.to_device(next(batches[name])) for name in batches})
+            batch = together(
+                self.fabric, lambda: {name: self.fabric.to_device(next(batches[name])) for name in batches}
+            )
             factor = self.factor(stretch, step)
             for name, optimizer in optimizers.items():
                 for group, rate in zip(optimizer.param_groups, rates[name], strict=True):
@@ -265,7 +268,7 @@ class Loop:
     def _validate(self, phase: int, done: int, optimizers: dict[str, Optimizer]) -> None:
         assert self.validate is not None
         validate = self.validate
-        result = self._together(lambda: validate(done) if self.fabric.is_global_zero else {})
+        result = together(self.fabric, lambda: validate(done) if self.fabric.is_global_zero else {})
         result = self.fabric.broadcast(result)
         for module in self.task.modules.values():
             module.train()
@@ -283,7 +286,7 @@ class Loop:
         name: str | None = None,
         validation: dict[str, Any] | None = None,
     ) -> None:
-        self._together(lambda: self._write_checkpoint(phase, done, optimizers, name, validation))
+        together(self.fabric, lambda: self._write_checkpoint(phase, done, optimizers, name, validation))
 
     def _write_checkpoint(
         self,
@@ -317,23 +320,6 @@ class Loop:
             if precision := self.fabric.strategy.precision.state_dict():
                 state["precision"] = precision
             self.checkpoints.save(Checkpoint(done, tensors, state), name)
-
-    def _together(self, work: Callable[[], T]) -> T:
-        """Do what may fail in one process alone; if it does, all raise its error instead of waiting for it."""
-        if self.fabric.world_size == 1:
-            return work()
-        failure: AttnbnError | None = None
-        outcome: T | None = None
-        try:
-            outcome = work()
-        except AttnbnError as error:
-            failure = error
-        failed = torch.tensor(float(failure is not None), device=self.fabric.device)
-        if self._summed(failed) > 0:
-            failures: list[Any] = [None] * self.fabric.world_size
-            torch.distributed.all_gather_object(failures, failure)
-            raise next(error for error in failures if error is not None)
-        return cast(T, outcome)
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.metrics is not None:

@@ -22,7 +22,7 @@ from attnbn.io.errors import InputError, RunError
 
 def fold(*parts: object) -> int:
     """A seed in [0, 2^63) from any parts, the same on every machine and in every process."""
-    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 

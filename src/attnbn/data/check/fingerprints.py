@@ -30,6 +30,8 @@ _THUMBNAIL = 16
 _LEAST_CONTRAST = 1.0
 """Standard deviation of a thumbnail, in grey levels; below it is one even area, which resembles every other."""
 _BLOCK = 32
+_CANDIDATES = 8
+_Candidates = list[tuple[int, int, int]]
 """Rows compared at a time: their distances to 20,000 others stay in the processor's cache."""
 
 
@@ -131,8 +133,8 @@ def near_duplicates(prints: Sequence[Fingerprint], groups: Sequence[int]) -> lis
     return [found[key] for key in sorted(found)]
 
 
-def _nearest(bits: NDArray[np.uint64], groups: NDArray[np.int_]) -> Iterator[list[tuple[int, int, int]]]:
-    """For blocks of photographs, each one's nearest in every group within the bound: (index, index, distance)."""
+def _nearest(bits: NDArray[np.uint64], groups: NDArray[np.int_]) -> Iterator[list[_Candidates]]:
+    """For blocks of photographs, each one's nearest in every group within the bound, the nearest first."""
     order = np.argsort(groups, kind="stable")
     ranked = bits[order]
     starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) > 0])
@@ -142,12 +144,14 @@ def _nearest(bits: NDArray[np.uint64], groups: NDArray[np.int_]) -> Iterator[lis
         apart = np.minimum(_distances(rows, ranked[:, :2]), _distances(rows, ranked[:, 2:]))
         lines = np.arange(len(rows))
         apart[lines, begin + lines] = np.iinfo(np.uint8).max  # a photograph is not its own duplicate
-        block = []
+        block: list[_Candidates] = []
         for low, high in spans:
-            nearest = apart[:, low:high].argmin(1)
-            distance = apart[lines, low + nearest]
-            for i in np.flatnonzero(distance <= HAMMING_BOUND):
-                block.append((int(order[begin + i]), int(order[low + nearest[i]]), int(distance[i])))
+            group = apart[:, low:high]
+            for i in np.flatnonzero(group.min(1) <= HAMMING_BOUND):
+                # several: the nearest by its bits may be another photograph on as even a ground
+                nearest = np.argsort(group[i], kind="stable")[:_CANDIDATES]
+                near = [int(j) for j in nearest if group[i, j] <= HAMMING_BOUND]
+                block.append([(int(order[begin + i]), int(order[low + j]), int(group[i, j])) for j in near])
         yield block
 
 
@@ -169,10 +173,12 @@ def _standardised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     return standardised
 
 
-def _verified(candidates: list[tuple[int, int, int]], thumbnails: NDArray[np.float32]) -> Iterator[Near]:
-    """The candidates whose thumbnails correlate, as they are or mirrored."""
-    for i, j, distance in candidates:
-        plain = float((thumbnails[i] * thumbnails[j]).sum())
-        mirrored = float((thumbnails[i] * thumbnails[j][:, ::-1]).sum())
-        if max(plain, mirrored) >= CORRELATION_BOUND:
-            yield Near(min(i, j), max(i, j), distance, mirrored > plain)
+def _verified(block: list[_Candidates], thumbnails: NDArray[np.float32]) -> Iterator[Near]:
+    """Of each one's candidates the first whose thumbnail correlates, as it is or mirrored."""
+    for candidates in block:
+        for i, j, distance in candidates:
+            plain = float((thumbnails[i] * thumbnails[j]).sum())
+            mirrored = float((thumbnails[i] * thumbnails[j][:, ::-1]).sum())
+            if max(plain, mirrored) >= CORRELATION_BOUND:
+                yield Near(min(i, j), max(i, j), distance, mirrored > plain)
+                break
