@@ -65,16 +65,6 @@ ALONE: dict[str, dict[str, Any]] = {
     "3 epochs": {"training.epochs": 3},
     "10 % of the source": {"data.source_fraction": 0.1},
     "50 % of the source": {"data.source_fraction": 0.5},
-    "new crops each time": {"data.views": 0, "data.cache": None},
-    "new crops, 224 px, 13×13 maps": {"data.size": 224, "data.views": 0, "data.cache": None},
-    "new crops, 320 px, 19×19 maps": {"data.size": 320, "data.views": 0, "data.cache": None},
-    "new crops, 224 px dilated, 27×27 maps": {
-        "data.size": 224,
-        "model.dilate": True,
-        "data.views": 0,
-        "data.cache": None,
-    },
-    "new crops, float32": {"precision": "32-true", "data.views": 0, "data.cache": None},
 }
 """What varies by itself in :data:`CLASSIFIER`; all else as in the recipe."""
 
@@ -91,11 +81,26 @@ ADVERSARIAL: dict[str, dict[str, Any]] = {
 """What varies by itself in AttnBN."""
 
 
+CROPS: dict[str, dict[str, Any]] = {
+    "new crops each time": {"data.views": 0, "data.cache": None},
+    "new crops, 224 px, 13×13 maps": {"data.size": 224, "data.views": 0, "data.cache": None},
+    "new crops, 320 px, 19×19 maps": {"data.size": 320, "data.views": 0, "data.cache": None},
+    "new crops, 224 px dilated, 27×27 maps": {
+        "data.size": 224,
+        "model.dilate": True,
+        "data.views": 0,
+        "data.cache": None,
+    },
+    "new crops, float32": {"precision": "32-true", "data.views": 0, "data.cache": None},
+}
+"""The same in :data:`CLASSIFIER`, of what keeps frozen layers from being computed once; the slowest, and so the last."""
+
+
 def trials() -> list[Trial]:
     """One thing changed at a time."""
     return [
         Trial(f"alone-{_slug(shown)}", row, settings, shown)
-        for row, group in ((CLASSIFIER, ALONE), ("attnbn", ADVERSARIAL))
+        for row, group in ((CLASSIFIER, ALONE), ("attnbn", ADVERSARIAL), (CLASSIFIER, CROPS))
         for shown, settings in group.items()
     ]
 
