@@ -180,3 +180,14 @@ def test_a_cache_without_fixed_views_or_frozen_layers_is_refused(tmp_path: Path)
     ):
         with pytest.raises(InputError, match=r"data\.views and model\.freeze above 0"):
             train(RunConfig(data=data, model=model, output=str(tmp_path / "run")))
+
+
+def test_a_place_that_can_hold_no_cache_is_refused_before_the_run_folder_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        output = tmp_path / "run"
+        assert main(["train", *SETTINGS, "--data.cache", str(place), "--output", str(output)]) == 2
+        assert capsys.readouterr().err.strip().endswith(f"give another --data.cache: {place}")
+        assert not output.exists()

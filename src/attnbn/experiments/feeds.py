@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,25 @@ def make_streams(
         return {name: Stream(name, views, choose_view, collate, **common) for name, views in fixed.items()}
     augment = Augment(transform)
     return {name: Stream(name, dataset, augment, collate, **common) for name, dataset in datasets.items()}
+
+
+def check_cache(folder: str | None) -> None:
+    """Refuse a place that no cache can be in, before anything is read.
+
+    Raises:
+        InputError: It is no folder, cannot be made, or cannot be written to.
+    """
+    if folder is None:
+        return
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"expected a folder that can be made ({error.strerror}), give another --data.cache: {path}"
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InputError(f"expected a folder that can be written to, give another --data.cache: {path}")
 
 
 def _keeper(

@@ -15,7 +15,7 @@ import torch
 
 from attnbn.config import RunConfig, check_config
 from attnbn.experiments.domains import Domains, needed_terms, open_domains
-from attnbn.experiments.feeds import make_streams
+from attnbn.experiments.feeds import check_cache, make_streams
 from attnbn.inference.evaluate import DEFAULT_THRESHOLD, evaluate, summary
 from attnbn.inference.load import activation_of, read_config
 from attnbn.io.errors import InputError
@@ -139,6 +139,7 @@ class _Parts:
 
 def _prepare(config: RunConfig) -> _Parts:
     check_config(config)
+    check_cache(config.data.cache)
     fabric = make_fabric(device=config.device, precision=config.precision, devices=config.devices, nodes=config.nodes)
     domains = open_domains(config)
     task, weights = _task(config, domains)
@@ -162,8 +163,8 @@ def _run(parts: _Parts, folder: RunFolder, newest: Checkpoint | None, say: Say, 
         if parts.weights is not None:
             say(f"weights: {parts.weights}")
         parts.fabric.launch()
-        began = time.perf_counter()
         loop = _loop(parts, folder, say, watch)
+        began = time.perf_counter()  # what frozen layers gave for a cache is every run's, not this one's alone
         loop.run(newest)
         if not parts.fabric.is_global_zero:
             return {}

@@ -15,6 +15,7 @@ from typing import IO, Any
 from attnbn.io.errors import RunError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
@@ -30,9 +31,8 @@ def explained(path: str | os.PathLike[str]) -> Iterator[None]:
         if error.errno in _FULL:
             remedy = "free some and run the command again (a training with --resume)"
             raise RunError(f"no space left to write; {remedy}: {path}") from error
-        raise RunError(
-            f"could not write ({error.strerror or error}), check the folder's permissions: {path}"
-        ) from error
+        remedy = "check the folder's permissions" if error.errno in _DENIED else "give another place"
+        raise RunError(f"could not write ({error.strerror or error}), {remedy}: {path}") from error
 
 
 @contextmanager

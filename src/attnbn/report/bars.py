@@ -59,7 +59,8 @@ def bar_chart(bars: Sequence[Bar], *, x_label: str, published: str = "paper") ->
         axes.set_xlim(0, 1.35 * max([*(x for x, _ in markers), *(v for bar in bars for v in bar.values), 0.01]))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        # tight: the legend stands below the frame
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None}, bbox_inches="tight")
     return buffer.getvalue()
 
 
