@@ -184,8 +184,14 @@ def test_classes_that_are_absent_or_differ(voc: Path, folders: Path) -> None:
         ("error", "class-absent", None, "bird"),
         ("error", "classes-differ", None, "voc"),
     ]
-    assert found(*specs, classes="cat,dog") == [("error", "class-absent", None, "simple")]
-    assert found(*specs, classes="cat") == []
+    left = ("note", "left-out", None, "simple")
+    assert found(*specs, classes="cat,dog") == [("error", "class-absent", None, "simple"), left]
+    assert found(*specs, classes="cat") == [left]
+    (folders / "dogg").mkdir()
+    shutil.copy(next((folders / "cat").iterdir()), folders / "dogg")
+    (lost,) = [f for f in check_data(specs, classes=["cat", "dog"]).findings if f.kind == "class-absent"]
+    assert lost.remedy.endswith("(closest there: dogg)")
+    shutil.rmtree(folders / "dogg")
     (voc / "ImageSets/Main/val.txt").write_text("d")
     (voc / "ImageSets/Segmentation/val.txt").write_text("d")
     assert ("warning", "class-absent", "val", "voc") in found(f"voc:{voc}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -78,12 +79,15 @@ def choose(own: Sequence[str], wanted: Wanted, spec: str, split: str | None = No
     missing = [name for name in wanted.classes or () if name not in have]
     present = [name for name in wanted.classes or () if name in have]
     selection = select_classes(own, present or wanted.classes, wanted.class_map, spec)
-    return selection, [absent(name, spec, split) for name in missing]
+    unused = sorted(have - set(wanted.classes or ()))
+    return selection, [absent(name, spec, split, unused) for name in missing]
 
 
-def absent(name: str, spec: str, split: str | None) -> Finding:
-    """The finding for a class without a photograph, in what one trains on."""
-    remedy = "add some, correct --classes, or leave it out there"
+def absent(name: str, spec: str, split: str | None, unused: Sequence[str] = ()) -> Finding:
+    """The finding for a class without a photograph, in what one trains on; a name not wanted may be it, mistyped."""
+    close = get_close_matches(name, unused, n=1)
+    hint = f" (closest there: {close[0]})" if close else ""
+    remedy = f"add some, correct --classes, or leave it out there{hint}"
     return Finding("error", "class-absent", spec, split, spec, f"photographs of class {name!r}", "none", remedy)
 
 
@@ -165,6 +169,19 @@ def _open_folders(
     except InputError as error:
         return [], [*findings, refused(spec, None, error)]
     assert isinstance(dataset, PhotoDataset) and dataset.labels is not None
+    findings += [
+        Finding(
+            "note",
+            "left-out",
+            spec,
+            None,
+            str(path),
+            "photographs of the classes",
+            note,
+            "give it to --classes if it is one",
+        )
+        for note in (dataset.notes if wanted.classes else ())
+    ]
     images = [dataset.path(i) for i in range(len(dataset))]
     return [Part(spec, None, selection, dataset.names, dataset.labels, images, saliency=saliency)], findings
 
