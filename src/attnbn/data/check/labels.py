@@ -28,6 +28,8 @@ def class_findings(parts: Sequence[Part]) -> list[Finding]:
     """Classes without a photograph: an error in what one trains on, else a warning."""
     found = []
     for part in parts:
+        if len(part.labels) and bool(part.labels.isnan().all()):
+            continue  # the labels could not be read, which is said already
         counts = (part.labels == 1).sum(0).tolist()
         for name, count in zip(part.selection.classes, counts, strict=True):
             if count == 0:

@@ -149,12 +149,13 @@ class Voc:
         """Labels from the first place that has a photograph's: the lists of classes, its annotation, its mask."""
         problems: list[Problem] = []
         rows = self._from_lists(split, names, selection, problems)
+        damaged = bool(problems)  # then what the lists would have said is not known, and not missing
         for name in names:
             if name not in rows:
                 row = self._of_file(name, problems)
                 if isinstance(row, Tensor):
                     rows[name] = row
-                elif row is None:
+                elif row is None and not damaged:
                     file = str(self.root / "JPEGImages" / self.photos[name])
                     problems.append(Problem("label-missing", file, "at least one class", "none in lists, annotation or mask",
                                             "label it or take it out of the split"))  # fmt: skip
