@@ -171,6 +171,27 @@ def test_a_training_on_kept_features_follows_the_one_on_the_views_themselves(tmp
         assert one == pytest.approx(other, rel=5e-3)
 
 
+def test_a_resumed_run_on_kept_features_is_bit_identical(tmp_path: Path) -> None:
+    run, again = tmp_path / "run", tmp_path / "again"
+    words = [
+        *SETTINGS,
+        "--training.checkpoint_every",
+        "2",
+        "--data.cache",
+        str(tmp_path / "cache"),
+        "--output",
+        str(run),
+    ]
+    assert main(["train", *words]) == 0
+    shutil.copytree(run, again)
+    (again / "results.json").unlink()
+    last = "checkpoints/step-00000004"
+    shutil.rmtree(again / last)
+    assert main(["train", "--resume", str(again)]) == 0
+    tensors = [(folder / last / "tensors.safetensors").read_bytes() for folder in (run, again)]
+    assert tensors[0] == tensors[1]
+
+
 def test_a_cache_without_fixed_views_or_frozen_layers_is_refused(tmp_path: Path) -> None:
     from attnbn.config import DataConfig, ModelConfig, RunConfig
 
