@@ -20,11 +20,15 @@ from typing import Any
 
 from attnbn.config import RunConfig, check_config
 from attnbn.experiments.parallel import run_jobs
-from attnbn.experiments.rows import Run, check_earlier, job, preflight
+from attnbn.experiments.rows import Run, check_earlier, job, preflight, train_once
 from attnbn.experiments.studies import BENCH, STUDIES, recipe_settings
+from attnbn.experiments.train import Watch, quiet
 from attnbn.io.atomic import write_json
+from attnbn.io.errors import RunError
 
 STUDY = STUDIES["animals"]
+FAILED, FAILURE = "failed", "failed.json"
+"""Key and file of why a trial has no figures."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,19 @@ def configure(trial: Trial, options: argparse.Namespace) -> Run:
     return Run(trial.row, options.seed, config)
 
 
+def attempt(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> dict[str, Any]:
+    """A trial; one that diverges is a result too, and no reason to leave out those behind it."""
+    assert config.output is not None
+    note = Path(config.output) / FAILURE
+    if note.is_file():
+        return dict(json.loads(note.read_text()))
+    try:
+        return train_once(config, overwrite, watch)
+    except RunError as error:
+        write_json(note, {FAILED: str(error)})
+        return {FAILED: str(error)}
+
+
 def run(trials: Sequence[Trial], options: argparse.Namespace) -> None:
     """Train what is not yet trained, saying what is done."""
     runs = [configure(trial, options) for trial in trials]
@@ -135,6 +152,9 @@ def run(trials: Sequence[Trial], options: argparse.Namespace) -> None:
     began = time.monotonic()
 
     def done(place: int, result: dict[str, Any]) -> None:
+        if FAILED in result:
+            print(f"{time.monotonic() - began:6.0f} s  {trials[place].name}: {result[FAILED]}", flush=True)
+            return
         figures = result["selection"]
         print(
             f"{time.monotonic() - began:6.0f} s  {trials[place].name}: mIoU {100 * figures['miou']:.1f}, "
@@ -143,7 +163,7 @@ def run(trials: Sequence[Trial], options: argparse.Namespace) -> None:
             flush=True,
         )
 
-    jobs = [job(one, False, lambda progress: None, steps) for one in runs]
+    jobs = [replace(job(one, False, lambda progress: None, steps), call=attempt) for one in runs]
     run_jobs(jobs, options.processes, done)
 
 
@@ -161,6 +181,10 @@ def collect(output: Path) -> list[dict[str, Any]]:
             record |= {key: figures[key] for key in ("miou", "mean_ap", "iou", "ap", "threshold")}
             record["given"] = figures["given_labels"]["miou"]
             records.append(record | {"seconds": result["seconds"], "versions": result["versions"]})
+        records += [
+            {"trial": trial.name, "row": trial.row, "shown": trial.shown, **json.loads(path.read_text())}
+            for path in sorted(output.glob(f"{trial.name}-*/{FAILURE}"))
+        ]
     return records
 
 
@@ -170,7 +194,10 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
     by_name = {record["trial"]: record for record in records}
     for trial in trials():
         base = by_name.get(next(other.name for other in trials() if other.row == trial.row))
-        if (record := by_name.get(trial.name)) is not None and base is not None:
+        record = by_name.get(trial.name)
+        if record is not None and FAILED in record:
+            lines.append(f"| {trial.shown} | diverged | – | – | – |")
+        elif record is not None and base is not None:
             cells = [_changed(record, base, key) for key in ("miou", "given", "mean_ap")]
             cells.append(f"{record['seconds']:.0f}")
             lines.append(f"| {trial.shown} | " + " | ".join(cells) + " |")

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import pytest
 from benchmarks.animals import study
+
+from attnbn.config import RunConfig
+from attnbn.io.errors import RunError
 
 OPTIONS = argparse.Namespace(bench="bench", output="out", cache=None, seed=3, precision="32-true")
 
@@ -31,9 +35,29 @@ def test_the_table_shows_the_change_against_the_row_as_it_is() -> None:
         {"trial": name, "miou": value, "given": value + 0.1, "mean_ap": 0.8, "seconds": 61.0}
         for name, value in values.items()
     ]
+    records.append({"trial": study.trials()[2].name, study.FAILED: "a loss is not finite"})
     assert study.table(records).splitlines()[2:] == [
         f"| {joint.shown} | 45.0 | 55.0 | 80.0 | 61 |",
         f"| {other.shown} | 42.5 (-2.5) | 52.5 (-2.5) | 80.0 (+0.0) | 61 |",
+        f"| {study.trials()[2].shown} | diverged | – | – | – |",
         f"| {attnbn[0].shown} | 50.0 | 60.0 | 80.0 | 61 |",
         f"| {attnbn[1].shown} | 51.0 (+1.0) | 61.0 (+1.0) | 80.0 (+0.0) | 61 |",
     ]
+
+
+def test_a_trial_that_diverges_leaves_a_note_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def train_once(config: RunConfig, overwrite: bool, watch: object) -> dict[str, object]:
+        asked.append(str(config.output))
+        raise RunError("a loss is not finite at step 49")
+
+    monkeypatch.setattr(study, "train_once", train_once)
+    config = RunConfig(output=str(tmp_path / f"{study.trials()[1].name}-0"))
+    for _ in range(2):
+        assert study.attempt(config, False) == {study.FAILED: "a loss is not finite at step 49"}
+    assert len(asked) == 1
+    (record,) = study.collect(tmp_path)
+    assert record["trial"] == study.trials()[1].name
