@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from benchmarks.animals import study
 
 from attnbn.config import RunConfig
 from attnbn.io.errors import RunError
 
+PLACE = Path(__file__).parents[2] / "benchmarks" / "animals" / "study.py"
+
+
+def _load() -> ModuleType:
+    """The script as a module, wherever pytest was started."""
+    spec = spec_from_file_location("animals_study", PLACE)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+study = _load()
 OPTIONS = argparse.Namespace(bench="bench", output="out", cache=None, seed=3, precision="32-true")
 
 
