@@ -22,7 +22,7 @@ from attnbn.config import RunConfig, check_config
 from attnbn.experiments.parallel import run_jobs
 from attnbn.experiments.rows import Run, check_earlier, job, preflight, train_once
 from attnbn.experiments.studies import BENCH, STUDIES, recipe_settings
-from attnbn.experiments.train import Watch, quiet
+from attnbn.experiments.runner import Watch, quiet
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import RunError
 

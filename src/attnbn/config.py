@@ -15,6 +15,9 @@ from attnbn.io.errors import InputError
 LOSS_TERMS = ("source_cl", "attention", "target_cl", "adversarial")
 """The four terms of Eq. 7, in the paper's order."""
 
+PLACES = ("device", "devices", "nodes", "precision", "workers")
+"""Settings that a resumed run may change: where it computes, not what."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -233,6 +236,16 @@ def config_from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:
     return kind(**built)
 
 
+def expect(good: bool, key: str, what: str, value: object) -> None:
+    """Refuse a setting in one line.
+
+    Raises:
+        InputError: unless it is good: "expected KEY WHAT, got VALUE".
+    """
+    if not good:
+        raise InputError(f"expected {key} {what}, got {value}")
+
+
 def check_config(config: RunConfig) -> None:
     """Refuse values that no run can use, before anything is read.
 
@@ -240,11 +253,6 @@ def check_config(config: RunConfig) -> None:
         InputError: naming the setting, what was expected and what came.
     """
     data, training, loss = config.data, config.training, config.loss
-
-    def expect(good: bool, key: str, what: str, value: object) -> None:
-        if not good:
-            raise InputError(f"expected {key} {what}, got {value}")
-
     expect(0 < data.source_fraction <= 1, "data.source_fraction", "in (0, 1]", data.source_fraction)
     expect(data.size >= 8, "data.size", "of at least 8 pixels", data.size)
     expect(0 < data.scale[0] <= data.scale[1] <= 1, "data.scale", "as two shares 0 < low <= high <= 1", data.scale)
@@ -258,39 +266,47 @@ def check_config(config: RunConfig) -> None:
     expect(loss.resolution >= 1, "loss.resolution", "of at least 1", loss.resolution)
     expect(loss.other_classes >= 0, "loss.other_classes", "of at least 0", loss.other_classes)
     expect(loss.adversarial_warmup >= 0, "loss.adversarial_warmup", "of at least 0", loss.adversarial_warmup)
-    expect(training.batch_size >= 1, "training.batch_size", "of at least 1", training.batch_size)
-    expect(training.epochs > 0, "training.epochs", "above 0", training.epochs)
-    expect(training.lr > 0, "training.lr", "above 0", training.lr)
-    expect(training.max_steps is None or training.max_steps > 0, "training.max_steps", "above 0", training.max_steps)
     for name in LOSS_TERMS:
         weight = getattr(loss, name)
         expect(weight >= 0, f"loss.{name}", "of at least 0", weight)
     expect(any(getattr(loss, name) for name in LOSS_TERMS), "a loss", "with a weight above 0", "none")
-    expect(training.steps is None or training.steps > 0, "training.steps", "above 0", training.steps)
-    expect(
-        training.epoch_steps is None or training.epoch_steps > 0,
-        "training.epoch_steps",
-        "above 0",
-        training.epoch_steps,
-    )
-    expect(0 <= training.momentum < 1, "training.momentum", "in [0, 1)", training.momentum)
-    expect(0 <= training.drop <= 1, "training.drop", "in [0, 1]", training.drop)
-    for name in (
-        "warmup",
-        "weight_decay",
-        "head_lr",
-        "discriminator_lr",
-        "checkpoint_every",
-        "validate_every",
-        "log_every",
-    ):
-        expect(getattr(training, name) >= 0, f"training.{name}", "of at least 0", getattr(training, name))
+    check_training(training)
     for phase in training.phases:
         for term in phase.terms or []:
             expect(term in LOSS_TERMS, "training.phases.terms", f"out of {', '.join(LOSS_TERMS)}", term)
-        expect(phase.share > 0, "training.phases.share", "above 0", phase.share)
         trains = [name for name in LOSS_TERMS if getattr(loss, name) and (phase.terms is None or name in phase.terms)]
         expect(bool(trains), "every phase of training.phases", "to train a term whose weight is above 0", phase.terms)
-        expect(phase.lr is None or phase.lr > 0, "training.phases.lr", "above 0", phase.lr)
     expect(config.model.freeze >= 0, "model.freeze", "of at least 0", config.model.freeze)
     expect(config.workers is None or config.workers >= 0, "--workers", "of at least 0", config.workers)
+
+
+_NOT_NEGATIVE = (
+    "warmup",
+    "weight_decay",
+    "head_lr",
+    "discriminator_lr",
+    "checkpoint_every",
+    "validate_every",
+    "log_every",
+)
+
+
+def check_training(training: TrainingConfig) -> None:
+    """Refuse what no training can use, whatever it trains.
+
+    Raises:
+        InputError: naming the setting, what was expected and what came.
+    """
+    for name in ("batch_size", "epochs", "lr"):
+        value = getattr(training, name)
+        expect(value > 0, f"training.{name}", "of at least 1" if name == "batch_size" else "above 0", value)
+    for name in ("max_steps", "steps", "epoch_steps"):
+        value = getattr(training, name)
+        expect(value is None or value > 0, f"training.{name}", "above 0", value)
+    expect(0 <= training.momentum < 1, "training.momentum", "in [0, 1)", training.momentum)
+    expect(0 <= training.drop <= 1, "training.drop", "in [0, 1]", training.drop)
+    for name in _NOT_NEGATIVE:
+        expect(getattr(training, name) >= 0, f"training.{name}", "of at least 0", getattr(training, name))
+    for phase in training.phases:
+        expect(phase.share > 0, "training.phases.share", "above 0", phase.share)
+        expect(phase.lr is None or phase.lr > 0, "training.phases.lr", "above 0", phase.lr)

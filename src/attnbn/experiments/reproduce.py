@@ -24,8 +24,8 @@ from attnbn.experiments.rows import (
     run_all,
     score,
 )
+from attnbn.experiments.runner import versions
 from attnbn.experiments.studies import PAPER, Study, StudyRow
-from attnbn.experiments.train import versions
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
 from attnbn.io.run_folder import CONFIG, RESULTS, RunFolder

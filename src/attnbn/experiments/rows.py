@@ -12,22 +12,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from attnbn.config import RunConfig, check_config
+from attnbn.config import PLACES, RunConfig, check_config
 from attnbn.data.classes import parse_classes
 from attnbn.data.open import open_dataset
 from attnbn.experiments.domains import Domains, open_domains
 from attnbn.experiments.evaluate import evaluate_run
 from attnbn.experiments.parallel import Done, Job, nothing, run_jobs
-from attnbn.experiments.train import Say, Watch, quiet, resume, train
+from attnbn.experiments.runner import Say, Watch, quiet
+from attnbn.experiments.train import resume, train
 from attnbn.inference.load import read_config
 from attnbn.io.errors import InputError, RunError
 from attnbn.io.run_folder import CONFIG, METRICS, RunFolder
 from attnbn.training.devices import check_device
 from attnbn.training.loop import Interrupted
 from attnbn.training.schedules import place
-
-PLACES = ("device", "devices", "nodes", "precision", "workers")
-"""Settings of where a run computes; a run that goes on takes today's."""
 
 COMPARED = ("data", "model", "loss", "training", "seed")
 """Settings of what a run computes; a run with others is another run."""
@@ -97,7 +95,7 @@ def check_earlier(run: Run, overwrite: bool) -> None:
     folder = RunFolder(run.folder)
     if overwrite or not (folder.path / CONFIG).is_file():
         return
-    stored, _ = read_config(folder.config())
+    stored, _ = read_config(folder.config(), folder.path)
     before, now = _identity(stored), _identity(run.config)
     if now["data.classes"] is None:
         before["data.classes"] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "last", device: str |
     """
     folder = RunFolder(run)
     stored = folder.config()
-    config, classes = read_config(stored)
+    config, classes = read_config(stored, folder.path)
     saved = CheckpointFolder(folder.checkpoints).named(checkpoint)
     # no weights are drawn that the checkpoint is about to replace
     with torch.device("meta"):
@@ -83,8 +84,16 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "last", device: str |
     )
 
 
-def read_config(stored: dict[str, Any]) -> tuple[RunConfig, tuple[str, ...]]:
-    """A run's settings and classes from its ``config.yaml``."""
+def read_config(stored: dict[str, Any], folder: Path) -> tuple[RunConfig, tuple[str, ...]]:
+    """A run's settings and classes from what its ``config.yaml`` holds.
+
+    Raises:
+        InputError: if it is a segmentation's, or of another version.
+    """
+    if stored.get("kind") == "segment":
+        raise InputError(
+            f"expected a classifier's run (of attnbn train), got a segmentation's; use attnbn segment with it: {folder}"
+        )
     config: RunConfig = config_from_dict(RunConfig, stored)
     if not isinstance(config.data.classes, list):
         raise InputError("expected the classes of the run as a list in config.yaml: data.classes")

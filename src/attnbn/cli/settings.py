@@ -1,0 +1,120 @@
+"""A run's settings from a recipe and the command line, for every command that trains."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from attnbn.cli.messages import plain
+from attnbn.config import PLACES
+from attnbn.io.errors import InputError
+from attnbn.recipes import path_of
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Command(Generic[Config]):
+    """What the command line asked for.
+
+    Attributes:
+        config: The settings of a new run.
+        resume: Folder of the run to continue, or None.
+        places: Of :data:`attnbn.config.PLACES`, those given with ``--resume``.
+        overwrite: Replace a run that is there.
+    """
+
+    config: Config
+    resume: str | None
+    places: dict[str, Any]
+    overwrite: bool
+
+
+def parse_settings(
+    kind: type[Config], arguments: Sequence[str], *, command: str, description: str, epilog: str
+) -> Command[Config]:
+    """The command line as settings.
+
+    Args:
+        kind: A frozen dataclass of settings; its name in YAML files is ``kind: segment`` for segmentations.
+        arguments: The words after the command.
+        command: Its name, for messages.
+        description: For ``--help``.
+        epilog: Examples, for ``--help``.
+
+    Raises:
+        InputError: in one line, for anything that is not an option or not of its kind.
+    """
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+    class Formatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        """Shows defaults, and leaves the examples as they are."""
+
+    parser = ArgumentParser(
+        prog=f"attnbn {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=Formatter,
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="a recipe's name or a YAML file")
+    parser.add_argument(
+        "--resume", type=str | None, default=None, metavar="RUN", help="continue the run in this folder"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that --output holds")
+    parser.add_class_arguments(kind, None)
+    fields: dict[str, Any] = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    argv = _recipe_first(list(arguments), "segment" if "kind" in fields else "bridge")
+    try:
+        parsed = parser.parse_args(argv)
+        values = parser.instantiate(parsed)
+    except argparse.ArgumentError as error:
+        known = [action.dest for action in parser._actions if action.dest]
+        raise InputError(f"{plain(str(error), known)} (see attnbn {command} --help)") from error
+    config = kind(**{name: getattr(values, name) for name in fields})
+    given = {word.split("=")[0].removeprefix("--") for word in argv if word.startswith("--")}
+    if values.resume is not None and (others := sorted(given - {"resume", *PLACES})):
+        raise InputError(
+            f"--resume goes on with the run's own settings; leave out {', '.join(f'--{name}' for name in others)}"
+        )
+    places = {name: getattr(config, name) for name in PLACES if name in given}
+    return Command(config, values.resume, places, bool(values.overwrite))
+
+
+def _recipe_first(argv: list[str], kind: str) -> list[str]:
+    """The recipe's name as a path and moved to the front, so that options win wherever they stand."""
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key != "--config":
+            rest.append(word)
+            continue
+        name = value if equals else next(words, None)
+        if name is None:
+            raise InputError("expected a recipe or a YAML file after --config (see attnbn recipes)")
+        front += ["--config", str(_readable(path_of(name), kind))]
+    return front + rest
+
+
+_USED_BY = {"segment": "attnbn segment train", "bridge": "attnbn train"}
+
+
+def _readable(path: Path, kind: str) -> Path:
+    """The file itself, if it is YAML of the right kind; the parser's own message would not name it."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"expected YAML, could not read it ({' '.join(str(error).split())[:120]}): {path}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"expected settings by name in a YAML file, found none: {path}")
+    own = "segment" if values.get("kind") == "segment" else "bridge"
+    if own != kind:
+        raise InputError(f"expected settings for {_USED_BY[kind]}, got those for {_USED_BY[own]}: {path}")
+    return path

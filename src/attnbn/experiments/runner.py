@@ -1,0 +1,223 @@
+"""A training from its plan to its results: the run folder taken, the loop run, what it gave written. For every kind of run.
+
+What is trained, and on what, is the plan's; nothing of the folder is touched before the plan stands.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from attnbn.config import RunConfig
+from attnbn.io.errors import InputError
+from attnbn.io.run_folder import METRICS, Metrics, RunFolder
+from attnbn.segment_config import SegmentConfig
+from attnbn.training.checkpoint import CheckpointFolder
+from attnbn.training.devices import check_device, loader_processes, make_fabric
+from attnbn.training.loop import Every, Loop, Progress, Task, Validate
+from attnbn.training.schedules import Stretch, learning_rate_factor, place
+from attnbn.training.streams import Stream
+
+Say = Callable[[str], None]
+Watch = Callable[[Progress], None]
+AnyConfig = RunConfig | SegmentConfig
+
+
+def quiet(_: object) -> None:
+    """Shows nothing: for processes other than the first, and where nobody looks."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run needs, made before its folder is touched, so that bad input leaves no folder behind.
+
+    Attributes:
+        config: Its settings.
+        stored: What stands in ``config.yaml``: every setting resolved, so that the run can be continued from anywhere.
+        notes: What a person should know before the training starts, line by line.
+        task: What is trained.
+        fabric: Devices and processes, not launched yet.
+        stretches: The phases placed on steps.
+        streams: Makes the streams of data once the processes are launched.
+        validate: ``step -> metrics`` with a ``score``, or None.
+        results: The figures of the trained run, for ``results.json``.
+    """
+
+    config: AnyConfig
+    stored: Mapping[str, Any]
+    notes: Sequence[str]
+    task: Task
+    fabric: Any
+    stretches: list[Stretch]
+    streams: Callable[[Any, Say], dict[str, Stream]]
+    validate: Validate | None
+    results: Callable[[], dict[str, Any]]
+
+
+def begin(plan: Plan, *, overwrite: bool, say: Say = quiet, watch: Watch = quiet) -> dict[str, Any]:
+    """Carry out a plan in a new folder.
+
+    Args:
+        plan: With ``output``.
+        overwrite: Replace a run that is there.
+        say: Told what a person should know, line by line.
+        watch: Told after each step.
+
+    Returns:
+        The content of ``results.json``; empty on processes other than the first.
+
+    Raises:
+        InputError: if the folder is taken, or data turn out unusable; nothing is left then.
+        RunError: if a loss is not finite or the disk is full; the checkpoints stay.
+        Interrupted: after Ctrl-C, with a checkpoint written.
+    """
+    folder = output_folder(plan.config)
+    if first_process():
+        folder.begin(plan.stored, overwrite=overwrite)
+    try:
+        return _run(plan, folder, say, watch)
+    except InputError:
+        if first_process():  # found while training: without a checkpoint there is nothing to go on with
+            folder.discard_unstarted()
+        raise
+
+
+def go_on(plan: Plan, folder: RunFolder, *, say: Say = quiet, watch: Watch = quiet) -> dict[str, Any]:
+    """Carry out the rest of a plan: from its newest whole checkpoint, or from step 0 where there is none.
+
+    Args:
+        plan: The same as before, but for :data:`attnbn.config.PLACES`.
+        folder: Of the run.
+        say: As :func:`begin`.
+        watch: As :func:`begin`.
+
+    Returns:
+        As :func:`begin`.
+
+    Raises:
+        InputError: if another process is writing to the run.
+        RunError: As :func:`begin`.
+        Interrupted: As :func:`begin`.
+    """
+    if first_process():
+        folder.reopen()
+        CheckpointFolder(folder.checkpoints).recover()
+    return _run(plan, folder, say, watch, resume=True)
+
+
+def output_folder(config: AnyConfig) -> RunFolder:
+    """The folder of a new run.
+
+    Raises:
+        InputError: if the settings name none.
+    """
+    if config.output is None:
+        raise InputError("expected a folder for the run: give --output FOLDER")
+    return RunFolder(config.output)
+
+
+def first_process() -> bool:
+    """Whether this process writes. Known before the processes are launched, so that a refusal comes from one of them."""
+    local = int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0"))
+    return int(os.environ.get("RANK", local)) == 0
+
+
+def fabric_of(config: AnyConfig) -> Any:
+    """Devices and processes by the settings.
+
+    Raises:
+        InputError: for a device that this machine lacks, or a batch that the processes cannot share evenly.
+    """
+    fabric = make_fabric(device=config.device, precision=config.precision, devices=config.devices, nodes=config.nodes)
+    if config.training.batch_size % fabric.world_size:
+        raise InputError(
+            f"expected training.batch_size divisible by {fabric.world_size} processes, got {config.training.batch_size}"
+        )
+    return fabric
+
+
+def stretches_of(config: AnyConfig, images: int) -> list[Stretch]:
+    """The phases placed on steps, where an epoch goes once through so many images."""
+    epoch = config.training.epoch_steps or max(1, round(images / config.training.batch_size))
+    return place(config.training, epoch)
+
+
+def _run(plan: Plan, folder: RunFolder, say: Say, watch: Watch, resume: bool = False) -> dict[str, Any]:
+    """From step 0 or a checkpoint to the results, in a folder that is ours."""
+    if not first_process():
+        say, watch = quiet, quiet
+    newest, damaged = CheckpointFolder(folder.checkpoints).newest() if resume else (None, [])
+    for line in damaged:
+        say(f"passed over: {line}")
+    if resume:
+        say(f"continuing after step {newest.step}" if newest else "no checkpoint yet: starting at step 0")
+    try:
+        for line in plan.notes:
+            say(line)
+        plan.fabric.launch()
+        loop = _loop(plan, folder, say, watch)
+        began = time.perf_counter()  # what frozen layers gave for a cache is every run's, not this one's alone
+        loop.run(newest)
+        if not plan.fabric.is_global_zero:
+            return {}
+        results: dict[str, Any] = {"seed": plan.config.seed, "steps": plan.stretches[-1].stop, **plan.results()}
+        results |= {"device": check_device(plan.config.device), "versions": versions()}
+        results["seconds"] = round(time.perf_counter() - began, 1)
+        if newest is not None:
+            results["seconds_since_resume_at_step"] = newest.step
+        folder.write_results(results)
+        return results
+    finally:
+        folder.release()
+
+
+def _loop(plan: Plan, folder: RunFolder, say: Say, watch: Watch) -> Loop:
+    training = plan.config.training
+    return Loop(
+        plan.task,
+        plan.streams(plan.fabric, say),
+        plan.stretches,
+        lambda stretch, step: learning_rate_factor(training, stretch, step),
+        plan.fabric,
+        seed=plan.config.seed,
+        checkpoints=CheckpointFolder(folder.checkpoints),
+        metrics=lambda step: Metrics(folder.path / METRICS, step),
+        every=Every(training.log_every, training.checkpoint_every, training.validate_every),
+        workers=loader_processes(plan.config.workers, plan.config.device),
+        validate=plan.validate,
+        watch=watch,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    packages = {
+        name: version(name) for name in ("attnbn", "torch", "torchvision", "lightning-fabric", "numpy", "pillow")
+    }
+    return {"python": platform.python_version(), **packages}
+
+
+def absolute_spec(spec: str | None) -> str | None:
+    """``KIND:PATH`` with the whole path, so that it holds from anywhere; scenes have none."""
+    kind, colon, path = (spec or "").partition(":")
+    return f"{kind}:{Path(path).expanduser().resolve()}" if colon and kind != "scenes" else spec
+
+
+def absolute_if_there(path: str | None) -> str | None:
+    """The whole path of a file or folder that exists; anything else (a name of weights, None) as it is."""
+    if path is not None and Path(path).expanduser().exists():
+        return str(Path(path).expanduser().resolve())
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists: what YAML can hold without tags."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
