@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from attnbn.config import RunConfig
 from attnbn.data.open import open_dataset
 from attnbn.data.transforms import eval_transform, normalize, train_transform
 from attnbn.evaluation.confusion import confusion_matrix, mean_iou
 from attnbn.experiments.feeds import Augment
-from attnbn.experiments.train import Watch, quiet
+from attnbn.experiments.runner import Watch, quiet
 from attnbn.io.run_folder import METRICS, Metrics
 from attnbn.models.build import build_network, feature_shape
-from attnbn.tasks.supervised import Segmenter, Supervised, collate_masks
+from attnbn.models.segmenters import Segmenter
+from attnbn.tasks.supervised import Supervised, collate_masks
 from attnbn.training.checkpoint import CheckpointFolder
 from attnbn.training.devices import loader_processes, make_fabric
 from attnbn.training.loop import Every, Loop
@@ -42,13 +44,13 @@ def train_ceiling(config: RunConfig, folder: Path, split: str, *, watch: Watch =
     torch.manual_seed(fold(config.seed, "weights"))
     classifier = build_network(config.model, len(target.classes)).network
     channels = feature_shape(classifier, config.data.size)[0]
-    network = Segmenter(classifier.get_submodule("trunk"), channels, len(target.classes))
+    network = Segmenter(classifier.get_submodule("trunk"), nn.Conv2d(channels, len(target.classes) + 1, 1))
     augment = Augment(train_transform(config.data.size, config.data.scale, config.data.flip))
     stream = Stream("target", target, augment, collate_masks, seed=config.seed, batch_size=config.training.batch_size)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = CheckpointFolder(folder / "checkpoints")
     loop = Loop(
-        Supervised(network, config.training),
+        Supervised(network, [], config.training),
         {"target": stream},
         place(config.training, max(1, round(stream.length / config.training.batch_size))),
         lambda stretch, step: learning_rate_factor(config.training, stretch, step),
@@ -79,6 +81,8 @@ def _score(network: Segmenter, test: Any, size: int) -> torch.Tensor:
         sample = test[index]
         image = normalize(whole(sample).image.as_subclass(torch.Tensor)[None].to(device))
         with torch.no_grad():
-            mask = network(image, tuple(sample.mask.shape[-2:]))[0].argmax(0).cpu()
+            logits = network(image)
+            grown = nn.functional.interpolate(logits, tuple(sample.mask.shape[-2:]), mode="bilinear")
+            mask = grown[0].argmax(0).cpu()
         matrix += confusion_matrix(mask, sample.mask.as_subclass(torch.Tensor), classes)
     return matrix

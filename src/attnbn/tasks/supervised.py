@@ -1,6 +1,7 @@
-"""A network trained on masks: the ceiling of what image-level labels could reach with the same trunk and maps.
+"""A segmentation network trained on masks by cross entropy.
 
-Not part of the method, and never of its training data: it says how far the scenes and the resolution of F let anyone come.
+Two uses: the second stage of weakly supervised segmentation, on masks that a first stage predicted; and the ceiling, on
+true masks, which says how far the scenes and the resolution of F let anyone come (never part of the method).
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from attnbn.config import Phase, TrainingConfig
 from attnbn.data.sample import Sample
 from attnbn.data.transforms import normalize
 from attnbn.losses import Mean
+from attnbn.tasks.dsrg import segmentation_sgd
 
 VOID = 255
 
@@ -41,42 +43,22 @@ def collate_masks(samples: Sequence[Sample]) -> MaskBatch:
     return MaskBatch(images, torch.stack([mask.as_subclass(Tensor) for mask in masks]).long())
 
 
-class Segmenter(nn.Module):
-    """A trunk with a 1×1 convolution to background and N classes, up-sampled bilinearly.
-
-    Args:
-        trunk: From images to F.
-        channels: Of F.
-        classes: N.
-    """
-
-    def __init__(self, trunk: nn.Module, channels: int, classes: int) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.classifier = nn.Conv2d(channels, classes + 1, 1)
-
-    def forward(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Logits ``B×(N+1)×H×W``, at the images' size unless ``size`` says otherwise."""
-        logits = self.classifier(self.trunk(images))
-        return F.interpolate(logits, size=size or images.shape[-2:], mode="bilinear", align_corners=False)
-
-
 class Supervised:
     """Cross entropy on masks, void left out, as a task for :class:`attnbn.training.loop.Loop`.
 
     Args:
-        network: The segmenter.
+        network: Images -> logits ``B×(N+1)×h×w``, up-sampled bilinearly to the masks.
+        fresh: Its newly initialised layers.
         training: Optimiser settings.
     """
 
-    def __init__(self, network: Segmenter, training: TrainingConfig) -> None:
+    def __init__(self, network: nn.Module, fresh: Sequence[nn.Module], training: TrainingConfig) -> None:
         self.modules: dict[str, nn.Module] = {"network": network}
-        self.network, self.training = network, training
+        self.network, self.fresh, self.training = network, list(fresh), training
 
     def optimizers(self, phase: Phase, lr: float) -> dict[str, Optimizer]:
-        """SGD as for the classifier."""
-        momentum, decay = self.training.momentum, self.training.weight_decay
-        return {"network": SGD(self.network.parameters(), lr=lr, momentum=momentum, weight_decay=decay)}
+        """As for seeded region growing."""
+        return {"network": segmentation_sgd(self.network, self.fresh, lr, self.training)}
 
     def stream_names(self, phase: Phase) -> list[str]:
         """The target alone."""
@@ -85,6 +67,7 @@ class Supervised:
     def losses(self, batch: Mapping[str, MaskBatch], phase: Phase, step: int) -> Iterator[tuple[str, dict[str, Mean]]]:
         """One term."""
         images, masks = batch["target"]
-        logits = self.modules["network"](normalize(images))
+        logits = self.modules["network"](normalize(images)).float()
+        logits = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
         total = F.cross_entropy(logits, masks, ignore_index=VOID, reduction="sum")
         yield "network", {"masks": Mean(total, (masks != VOID).sum().to(total.dtype))}

@@ -183,6 +183,14 @@ class CheckpointFolder:
             raise InputError(f"expected a checkpoint ({reason}): {self.path}")
         return checkpoint
 
+    def weights_file(self) -> Path:
+        """The file that holds the newest checkpoint's tensors.
+
+        Raises:
+            InputError: As :meth:`named`.
+        """
+        return self.path / f"step-{self.named('last').step:08d}" / TENSORS
+
     def __iter__(self) -> Iterator[Path]:
         return iter(self._steps())
 
