@@ -8,19 +8,17 @@ every photograph. That is so in the bench's maps, and does no harm where each ph
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from attnbn.io.errors import InputError
+from attnbn.saliency import onnx
+from attnbn.saliency.session import open_session
 
 INPUT = 320
-_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class Detector:
@@ -34,25 +32,7 @@ class Detector:
     """
 
     def __init__(self, model: Path) -> None:
-        try:
-            onnxruntime: Any = import_module("onnxruntime")
-        except ImportError:
-            raise InputError(
-                "expected onnxruntime for the saliency maps, it is not installed; "
-                "pip install onnxruntime, or leave --saliency-model out"
-            ) from None
-        if not model.is_file():
-            raise InputError(
-                f"expected the ONNX file of U²-Net-p, found none; check --saliency-model or leave it out: {model}"
-            )
-        try:
-            options = onnxruntime.SessionOptions()
-            # waiting threads that spin take the cores of whatever else runs, and the time is theirs then
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            self.session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"expected an ONNX model, got something else ({reason}): {model}") from None
+        self.session = open_session(model, device="cpu")
         self.input = self.session.get_inputs()[0].name
 
     def __call__(self, copy: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -67,9 +47,7 @@ class Detector:
 
 def network_input(picture: Image.Image) -> NDArray[np.float32]:
     """An RGB picture as float32 ``1×3×320×320``."""
-    small = np.asarray(picture.resize((INPUT, INPUT), Image.Resampling.LANCZOS)).astype(np.float32)
-    small /= max(float(small.max()), 1.0)  # a black picture stays black
-    return np.ascontiguousarray(((small - _MEAN) / _DEVIATION).transpose(2, 0, 1)[None])
+    return onnx.network_input(picture, (INPUT, INPUT))[None]
 
 
 def half_map(scores: NDArray[np.float32], copy: tuple[int, int], photograph: tuple[int, int]) -> Image.Image:

@@ -247,10 +247,10 @@ def test_constant_saliency_leaves_nothing(
 
 @pytest.mark.usefixtures("onnxruntime")
 def test_without_model_or_runtime(load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="check --saliency-model or leave it out: .*model.onnx"):
+    with pytest.raises(InputError, match="expected an ONNX model, found no file; .*model.onnx"):
         load("u2net").Detector(tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match="it is not installed; pip install onnxruntime, or leave --saliency-model out"):
+    with pytest.raises(InputError, match=r'it is not installed; pip install "attnbn\[saliency\]"'):
         load("u2net").Detector(tmp_path / "model.onnx")
 
 

@@ -38,7 +38,7 @@ class SaliencyFolder:
         self.path = Path(path).expanduser()
         self.required = required
         if not self.path.is_dir():
-            raise InputError(f"expected a folder of saliency maps, found none; check data.saliency: {self.path}")
+            raise InputError(f"expected a folder of saliency maps, found none; check data.saliency or --saliency: {self.path}")
         self._files: dict[str, str] = {}
         self._twice: dict[str, str] = {}
         for file in list_pictures(self.path):
@@ -65,6 +65,32 @@ class SaliencyFolder:
             InputError: See :func:`read_saliency`; also where two files claim the name and, where maps are required, for
                 a missing or constant map: a constant prior would teach the attention to cover everything or nothing.
         """
+        saliency = self._read(name, size)
+        if saliency is not None and is_constant(saliency):
+            if self.required:
+                raise InputError(
+                    f"expected a saliency map that marks an object, got a constant one (every pixel "
+                    f"{saliency.mean():.2f}); make it anew or take out its photograph: {self.path / self._files[name]}"
+                )
+            return None
+        return saliency
+
+    def of(self, image: Tensor, name: str) -> Tensor | None:
+        """The map of a photograph, a constant one too: for cues, that nothing stands out is an answer.
+
+        Args:
+            image: ``3×H×W``, upright; its size alone is used.
+            name: The photograph's name in its data set.
+
+        Returns:
+            float32 ``1×H×W`` in [0, 1], or None where maps are not required and this one is missing.
+
+        Raises:
+            InputError: As for a call, but for constant maps.
+        """
+        return self._read(name, (image.shape[-2], image.shape[-1]))
+
+    def _read(self, name: str, size: tuple[int, int]) -> Tensor | None:
         if name not in self._files:
             if self.required:
                 raise self._missing([name])
@@ -74,16 +100,7 @@ class SaliencyFolder:
                 f"expected one saliency map for {name!r}, "
                 f"got {self._files[name]} and {self._twice[name]}; remove one: {self.path}"
             )
-        path = self.path / self._files[name]
-        saliency = read_saliency(path, size)
-        if is_constant(saliency):
-            if self.required:
-                raise InputError(
-                    f"expected a saliency map that marks an object, got a constant one (every pixel "
-                    f"{saliency.mean():.2f}); make it anew or take out its photograph: {path}"
-                )
-            return None
-        return saliency
+        return read_saliency(self.path / self._files[name], size)
 
     def check(self, names: Iterable[str]) -> None:
         """Refuse at once, not at step 1000, photographs without a map.
@@ -99,7 +116,7 @@ class SaliencyFolder:
         more = f" ({len(names):,} photographs have none)" if len(names) > 1 else ""
         return InputError(
             f"expected a saliency map of the photograph {names[0]!r}, found none{more}; make it, "
-            f"take the photograph out, or correct data.saliency: {self.path / (names[0] + '.png')}"
+            f"take the photograph out, or correct data.saliency or --saliency: {self.path / (names[0] + '.png')}"
         )
 
 

@@ -1,0 +1,107 @@
+"""A folder of results belongs to one run with its settings: what it leaves there goes on, what another left is refused.
+
+A manifest in the folder says who made it. A digest of the same marks each photograph's results, so that those of an
+earlier run that is being overwritten are never taken for those of the present one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attnbn.io.atomic import write_json
+from attnbn.io.errors import InputError
+
+
+@dataclass
+class Done:
+    """What a command that writes a folder of results did.
+
+    Attributes:
+        written: Photographs done now.
+        skipped: Photographs that were complete already.
+        broken: One line for each photograph that could not be read.
+    """
+
+    written: int = 0
+    skipped: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to write to a folder.
+
+    Attributes:
+        digest: Marks what this run and these settings make.
+        path: The manifest's file.
+        manifest: What is to stand in it; None: it stands there already.
+    """
+
+    digest: str
+    path: Path
+    manifest: dict[str, Any] | None
+
+    def announce(self) -> None:
+        """Write the manifest; to be called when the first result is there, so that a command that fails leaves no folder."""
+        if self.manifest is not None:
+            write_json(self.path, self.manifest)
+
+
+def claim(
+    path: Path, made_by: Mapping[str, Any], *, command: str, overwrite: bool, loose: Mapping[str, Any] | None = None
+) -> Claim:
+    """Claim a folder for what is about to be made.
+
+    Args:
+        path: The manifest's file in the folder.
+        made_by: The run and its settings, plain values.
+        command: The command that makes such folders, for messages.
+        overwrite: Take over a folder that another run or other settings made.
+        loose: Settings that a part of the files alone depends on; None: without effect this time, an earlier value stays.
+            They are no part of the digest.
+
+    Raises:
+        InputError: The folder holds the results of another run or of other settings, or was made by nothing we know.
+    """
+    folder = path.parent
+    # Through JSON once, so that what is compared is what a file can hold (no tuples, no paths).
+    wanted: dict[str, Any] = json.loads(json.dumps(made_by, default=str))
+    earlier = _read(path)
+    # hidden files: the manifest that another process of this work is just writing
+    if earlier is None and not overwrite and folder.is_dir() and any(p.name[0] != "." for p in folder.iterdir()):
+        raise InputError(
+            f"expected a new or empty folder, or one that {command} made; choose another --output or say --overwrite: {folder}"
+        )
+    before, now = earlier or {}, dict(loose or {})
+    keys = [key for key in {**wanted, **before} if key not in now]
+    different = [key for key in keys if earlier is not None and before.get(key) != wanted.get(key)]
+    different += [key for key, value in now.items() if None not in (before.get(key), value) and before[key] != value]
+    if different and not overwrite:
+        raise InputError(
+            f"expected a new folder or results of the same run, got those of another ({', '.join(different)} differ): "
+            f"choose another --output or say --overwrite: {folder}"
+        )
+    kept = {key: before.get(key) if value is None and not different else value for key, value in now.items()}
+    manifest = {**wanted, **kept}
+    return Claim(digest_of(wanted), path, None if manifest == earlier else manifest)
+
+
+def digest_of(made_by: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits that stand for a run and its settings."""
+    text = json.dumps(made_by, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
