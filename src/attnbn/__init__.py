@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from attnbn.losses import adversarial_loss, attention_loss, classification_loss, domain_loss
     from attnbn.models.discriminator import Discriminator, Frozen
     from attnbn.models.network import AttnBN
+    from attnbn.segmentation.crf import dense_crf
+    from attnbn.segmentation.cues import make_cues
+    from attnbn.segmentation.growing import grow_seeds
 
 _PLACES = {
     "AttnBN": "attnbn.models.network",
@@ -27,9 +30,12 @@ _PLACES = {
     "attention_loss": "attnbn.losses",
     "class_attention": "attnbn.attention",
     "classification_loss": "attnbn.losses",
+    "dense_crf": "attnbn.segmentation.crf",
     "domain_loss": "attnbn.losses",
     "evaluate": "attnbn.inference.evaluate",
+    "grow_seeds": "attnbn.segmentation.growing",
     "load": "attnbn.inference.load",
+    "make_cues": "attnbn.segmentation.cues",
     "train": "attnbn.experiments.train",
 }
 
@@ -42,9 +48,12 @@ __all__ = [
     "attention_loss",
     "class_attention",
     "classification_loss",
+    "dense_crf",
     "domain_loss",
     "evaluate",
+    "grow_seeds",
     "load",
+    "make_cues",
     "train",
 ]
 

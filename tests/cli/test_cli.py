@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from PIL import Image
 
 from attnbn.cli.main import COMMANDS, main
+from attnbn.cli.segment_train import parse as parse_segment
 from attnbn.cli.train import parse
 from attnbn.io.errors import InputError
 from attnbn.recipes import describe, names
@@ -65,7 +67,28 @@ def test_every_recipe_of_the_contract_is_there_and_resolves() -> None:
         recipe = describe(name)
         assert recipe.title
         assert {"command", "hardware", "cost", "paper", "ours"} <= set(recipe.details), name
-        parse(["--config", name])
+        (parse_segment if "segment train" in recipe.details["command"] else parse)(["--config", name])
+
+
+@pytest.mark.parametrize(
+    ("parser", "recipe", "right"),
+    [(parse, "dsrg-vgg16", "attnbn segment train"), (parse_segment, "animals-attnbn", "attnbn train")],
+)
+def test_a_recipe_of_the_other_kind_is_named_with_its_command(parser: Any, recipe: str, right: str) -> None:
+    with pytest.raises(InputError, match=f"got those for {right}"):
+        parser(["--config", recipe])
+
+
+def test_dsrg_is_the_originals() -> None:
+    config = parse_segment(["--config", "table3-30k"]).config
+    training, crf = config.training, config.dsrg.crf
+    assert (training.steps, training.lr, training.drop, training.batch_size) == (8000, 5e-4, 0.33, 20)
+    assert [round(8000 * point) for point in training.drop_at] == list(range(1000, 8000, 1000))
+    assert (training.momentum, training.weight_decay, training.head_lr) == (0.9, 5e-4, 10)
+    assert (config.dsrg.foreground, config.dsrg.background) == (0.85, 0.99)
+    assert (crf.iterations, crf.bilateral_weight, crf.bilateral_rgb, crf.gaussian_weight) == (10, 10, 13, 3)
+    assert (crf.bilateral_xy / crf.shrink, crf.gaussian_xy / crf.shrink, crf.unary) == (80 / 12, 3 / 12, "linear")
+    assert [round(config.data.size * scale) for scale in config.inference.scales] == [241, 321, 401]
 
 
 @pytest.mark.parametrize("kind", ["table1", "animals", "demo"])

@@ -19,6 +19,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     options.add_argument("--steps", type=positive, help="training steps of each row, instead of the recipes'")
     options.add_argument("--no-ceiling", action="store_true", help="leave out the model trained on masks")
+    options.add_argument(
+        "--full", action="store_true", help="go on to localisation cues and to masks of a segmentation network"
+    )
     options.add_argument("--overwrite", action="store_true", help="start anew even if the folder holds runs")
     cores = os.cpu_count() or 1
     options.add_argument(
@@ -32,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from dataclasses import replace
 
-    from attnbn.cli import train
+    from attnbn.cli import segment_train, train
     from attnbn.cli.progress import TrainingDisplay, duration, per_cent
     from attnbn.experiments.demo import ROWS, demo
     from attnbn.experiments.rows import Display
@@ -44,6 +47,9 @@ def main(arguments: Sequence[str]) -> None:
         if given.steps:
             config = replace(config, training=replace(config.training, steps=given.steps))
         configs[recipe] = config
+    segmentation = segment_train.parse(["--config", "demo-dsrg", "--device", given.device]).config
+    if given.steps:
+        segmentation = replace(segmentation, training=replace(segmentation.training, steps=given.steps))
     with TrainingDisplay(sys.stderr) as display:
         results = demo(
             configs,
@@ -52,6 +58,7 @@ def main(arguments: Sequence[str]) -> None:
             ceiling=not given.no_ceiling,
             overwrite=given.overwrite,
             processes=given.processes,
+            segmentation=segmentation if given.full else None,
             display=Display(display.titled),
         )
     print(f"{'row':<16}  {'seed':>4}  {'mIoU':>7}  {'mean AP':>7}  threshold")
@@ -60,4 +67,9 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{name:<16}  {row['seed']:>4}  {miou:>7}  {mean_ap:>7}  {row['threshold']:.2f}")
     if results["ceiling"]:
         print(f"{'trained on masks':<16}  {'':>4}  {per_cent(results['ceiling']['miou']):>7}")
-    print(f"\n{duration(time.monotonic() - began)} in all; look at {given.output}/report.html")
+    for row in results["masks"] or []:
+        shown = [per_cent(row[key]) for key in ("attention", "before_crf", "miou")]
+        print(
+            f"masks of {row['recipe'].removeprefix('demo-')}: attention {shown[0]}, segmentation {shown[1]}, with CRF {shown[2]}"
+        )
+    print(f"\n{duration(time.monotonic() - began)} in all; look at {given.output}/report.html{' and masks.html' * given.full}")

@@ -18,6 +18,11 @@ COMMANDS = {
     "train": "train on your images, or continue a run with --resume",
     "evaluate": "score a run's attention maps and labels on a data set",
     "attend": "write attention maps, overlays and masks for photographs",
+    "saliency": "write saliency maps of photographs by a detector",
+    "cues": "write localisation cues from a run's attention and saliency",
+    "segment": "train on cues a network that segments; predict masks with it; score it",
+    "submit": "pack masks for the VOC evaluation server",
+    "crf": "refine one photograph's probabilities by a dense CRF",
 }
 
 

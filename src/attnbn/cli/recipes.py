@@ -22,4 +22,4 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{name:<{width}}  {recipe.title}")
         facts = (f"{key}: {recipe.details[key]}" for key in ("cost", "paper", "ours") if key in recipe.details)
         print(f"{'':<{width}}  {'; '.join(facts)}")
-    print("\nattnbn recipes NAME prints a recipe, attnbn train --config NAME runs it. mIoU in per cent.")
+    print("\nattnbn recipes NAME prints a recipe, its command line runs it. mIoU in per cent.")

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbn.cli.options import Parser, count, parser, positive
-from attnbn.experiments.studies import BENCH, STUDIES, Study, StudyRow, as_row
+from attnbn.experiments.studies import BENCH, BENCH_MASKS, STUDIES, Study, StudyRow, as_row
 from attnbn.io.errors import InputError
 
 if TYPE_CHECKING:
     from attnbn.config import RunConfig
+    from attnbn.segment_config import SegmentConfig
 
-OWN = ("bench", "rows", "seeds", "output", "split", "processes", "overwrite", "help")
+OWN = ("bench", "rows", "seeds", "output", "split", "processes", "overwrite", "target-saliency", "help")
 """Options of this command; all others are settings of ``attnbn train``."""
+
+SEGMENT = "segment."
+"""Before the settings of ``attnbn segment train``."""
 
 REFUSED = {
     "seed": "give --seeds, one training of each row per seed",
@@ -32,12 +36,16 @@ Every setting of attnbn train is an option here too and goes to all rows (--loss
 
   attnbn reproduce animals --bench BENCH --seeds 0 1 2 --output DIR
   attnbn reproduce animals --bench BENCH --rows grad-cam attnbn --output DIR
+  attnbn reproduce animals-table3 --bench BENCH --output DIR
   attnbn reproduce table1 --data.source folders:SIMPLE --data.saliency MAPS --data.target voc:VOC2012 --output DIR
 
 Finished runs are not run again, stopped ones go on: give the same command. results.json and report.html in DIR are
 written anew after each run. Each of several --processes has its own network, data and loader: about 1.3 GB for
 the animals, so leave memory for all of them. DIR/cache holds what frozen layers gave (4.2 GB for the animals), shared by
 all rows and seeds; delete it when all is done.
+
+Studies of Table 3 go on from attention to masks: --target-saliency is a folder of saliency maps of the target's photographs
+or onnx:FILE, --segment.SETTING a setting of attnbn segment train for all rows. They write masks.json and masks.html too.
 """
 
 
@@ -50,12 +58,16 @@ class ReproduceCommand:
         rows: Those of its rows that are wanted.
         configs: The settings of each, by its short name.
         options: The command's own options.
+        segmentations: Settings of each row's segmentation, where the study goes on to masks.
+        saliency: Of the target's photographs, there.
     """
 
     study: Study
     rows: list[StudyRow]
     configs: dict[str, RunConfig]
     options: Any
+    segmentations: dict[str, SegmentConfig]
+    saliency: str | None
 
 
 def parse(arguments: Sequence[str]) -> ReproduceCommand:
@@ -64,10 +76,13 @@ def parse(arguments: Sequence[str]) -> ReproduceCommand:
     Raises:
         InputError: in one line, for anything that is not an option or not of its kind.
     """
-    own, settings = _separate(arguments)
+    own, settings, segment = _separate(arguments)
     given = _parser().parse_args(own)
     study = STUDIES[given.study]
     rows = study.choose(given.rows)
+    masks = any(row.masks for row in rows)
+    if not masks and (segment or given.target_saliency):
+        raise InputError(f"--target-saliency and --segment settings are for Table 3, {given.study} makes no masks")
     words = _bench(study, given.bench, settings) + settings
 
     from attnbn.cli import train
@@ -84,7 +99,30 @@ def parse(arguments: Sequence[str]) -> ReproduceCommand:
             )
         configs[row.name] = _with_cache(as_row(study, row, config), given.output)
     given.seeds = list(dict.fromkeys(given.seeds))
-    return ReproduceCommand(study, rows, configs, given)
+    segmentations, saliency = _masks(rows, given, segment) if masks else ({}, None)
+    return ReproduceCommand(study, rows, configs, given, segmentations, saliency)
+
+
+def _masks(rows: Sequence[StudyRow], given: Any, words: list[str]) -> tuple[dict[str, SegmentConfig], str | None]:
+    """Settings of each row's segmentation, and where the target's saliency is."""
+    from attnbn.cli import segment_train
+
+    saliency: str | None = given.target_saliency
+    if given.bench is not None:
+        places = {key: f"{kind}{Path(given.bench) / place}" for key, (kind, place) in BENCH_MASKS.items()}
+        saliency = saliency or places["target-saliency"]
+        weights = ["--model.weights", places["segment.model.weights"]]
+        words = weights + words
+    configs = {}
+    for row in rows:
+        assert row.masks is not None
+        try:
+            config = segment_train.parse(["--config", row.masks[0], *words]).config
+        except InputError as error:
+            text = str(error).replace("attnbn segment train --help", "attnbn reproduce --help")
+            raise InputError(text.replace("--", "--segment.", 1)) from error
+        configs[row.name] = config
+    return configs, saliency
 
 
 def _with_cache(config: RunConfig, output: str) -> RunConfig:
@@ -103,6 +141,11 @@ def _parser() -> Parser:
     options.add_argument(
         "--bench", metavar="DIR", help="folder of the animals and their weights, for the animals studies"
     )
+    options.add_argument(
+        "--target-saliency",
+        metavar="PATH_OR_DETECTOR",
+        help="for Table 3: a folder of the target's saliency or onnx:FILE",
+    )
     options.add_argument("--rows", nargs="+", metavar="ROW", help="short names, e.g. grad-cam attnbn (default all)")
     options.add_argument(
         "--seeds", type=count, nargs="+", default=[0], metavar="SEED", help="trainings of each row (default 0)"
@@ -118,10 +161,11 @@ def _parser() -> Parser:
     return options
 
 
-def _separate(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command's own words, and those of the settings: each such option takes exactly one value."""
+def _separate(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """The command's own words, and those of the settings of both kinds: each such option takes exactly one value."""
     own: list[str] = []
-    settings: list[str] = []
+    bridge: list[str] = []
+    segment: list[str] = []
     words = iter(arguments)
     for word in words:
         name, equals, _ = word.removeprefix("--").partition("=")
@@ -130,13 +174,14 @@ def _separate(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             continue
         if name in REFUSED:
             raise InputError(f"unexpected --{name}: {REFUSED[name]}")
-        settings.append(word)
+        settings = segment if name.startswith(SEGMENT) else bridge
+        settings.append(word.replace(SEGMENT, "", 1) if settings is segment else word)
         if not equals:
             value = next(words, None)
             if value is None or value.startswith("--"):
                 raise InputError(f"expected a value after --{name} (see attnbn reproduce --help)")
             settings.append(value)
-    return own, settings
+    return own, bridge, segment
 
 
 def _bench(study: Study, bench: str | None, settings: Sequence[str]) -> list[str]:
@@ -184,6 +229,17 @@ def table(rows: Sequence[StudyRow], results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def mask_table(results: Mapping[str, Any]) -> list[str]:
+    """A line per row and seed: mIoU of the attention, of the masks before and after the CRF, and the paper's."""
+    width = max(len(row["label"]) for row in results["rows"])
+    lines = [f"{'masks':<{width}}  {'paper':>6}  seed  attention  before CRF  after CRF"]
+    for row in results["rows"]:
+        figures = [row["attention"]["miou"], row["before_crf"]["miou"], row["miou"]]
+        shown = "  ".join(f"{_percent(v):>{w}}" for v, w in zip(figures, (9, 10, 9), strict=True))
+        lines.append(f"{row['label']:<{width}}  {_percent(row['published']):>6}  {row['seed']:>4}  {shown}")
+    return lines
+
+
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
@@ -211,8 +267,9 @@ def main(arguments: Sequence[str]) -> None:
     from attnbn.experiments.rows import Display
 
     given = command.options
+    masks: dict[str, Any] | None = None
     with TrainingDisplay(sys.stderr) as display:
-        results = Reproduction(
+        classifiers = Reproduction(
             command.study,
             command.rows,
             command.configs,
@@ -223,7 +280,12 @@ def main(arguments: Sequence[str]) -> None:
             given.processes,
             shlex.join(["attnbn", "reproduce", *arguments]),
             Display(display.titled, display.say),
-        ).run()
+        )
+        if command.segmentations:
+            from attnbn.experiments.table3 import MaskReproduction
+
+            masks = MaskReproduction(classifiers, command.segmentations, command.saliency).run()
+        results = classifiers.run()
     for line in table(command.rows, results):
         print(line)
     chosen = {entry["threshold_split"] for entry in results["rows"]} - {None}
@@ -231,4 +293,6 @@ def main(arguments: Sequence[str]) -> None:
     print(
         f"\nmIoU in per cent on {results['split']}{fitted}; thresholds chosen on {', '.join(sorted(chosen)) or 'no split'}"
     )
-    print(f"look at {Path(given.output) / 'report.html'}")
+    for line in [] if masks is None else ["", *mask_table(masks)]:
+        print(line)
+    print(f"look at {Path(given.output) / ('report.html' if masks is None else 'masks.html')}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,16 @@ from typing import Any
 from attnbn.config import RunConfig
 from attnbn.data.open import open_dataset
 from attnbn.experiments.ceiling import train_ceiling
+from attnbn.experiments.masks import MaskStage, Outcome, carry_out, write_report
 from attnbn.experiments.parallel import Job
 from attnbn.experiments.rows import Display, Run, check_earlier, job, plan, run_all, score
-from attnbn.experiments.train import Watch, quiet, versions
+from attnbn.experiments.runner import Watch, quiet, versions
 from attnbn.io.atomic import write_json
 from attnbn.io.run_folder import METRICS, RESULTS, RunFolder
 from attnbn.report.ablation import AblationReport
 from attnbn.report.tables import ReportRow
 from attnbn.report.views import Views
+from attnbn.segment_config import SegmentConfig
 from attnbn.training.devices import check_device
 
 ROWS = {"demo-grad-cam": "Grad-CAM (L_t-cl)", "demo-attnbn": "AttnBN"}
@@ -34,6 +36,7 @@ def demo(
     ceiling: bool = True,
     overwrite: bool = False,
     processes: int = 1,
+    segmentation: SegmentConfig | None = None,
     display: Display | None = None,
 ) -> dict[str, Any]:
     """Train the rows, score them on scenes that none has seen, and write ``results.json`` and ``report.html``.
@@ -47,10 +50,13 @@ def demo(
         ceiling: Also train the mask-supervised ceiling, once.
         overwrite: Start anew even if the folder holds runs.
         processes: Trainings at a time, on the CPU.
+        segmentation: Settings of a segmentation: go on from each classifier of the first seed to its cues and masks, and write
+            ``masks.html``. The cues' background is where attention is low, for the scenes' target brings no saliency.
         display: Where to speak.
 
     Returns:
-        ``rows`` (``recipe, seed, miou, threshold, mean_ap, seconds``), ``ceiling``, ``split``, ``versions``.
+        ``rows`` (``recipe, seed, miou, threshold, mean_ap, seconds``), ``ceiling``, ``split``, ``versions``, and ``masks``, a
+        line for each row (``recipe, seed, attention, before_crf, miou, seconds``), or None.
 
     Raises:
         InputError: for a folder that holds something else, or runs with other settings.
@@ -69,7 +75,10 @@ def demo(
         row: dict[str, Any] = {"recipe": f"demo-{run.row}", "seed": run.seed}
         row |= {key: scored[key] for key in ("miou", "threshold", "mean_ap")}
         rows.append(row | {"seconds": outcomes[run.folder.name]["seconds"]})
-    results = {"rows": rows, "ceiling": outcomes.get("ceiling"), "split": SPLIT, "versions": versions()}
+    results = {"rows": rows, "ceiling": outcomes.get("ceiling"), "split": SPLIT, "versions": versions(), "masks": None}
+    if segmentation is not None:
+        first = {run: scored for run, scored in zip(runs, figures, strict=True) if run.seed == seeds[0]}
+        results["masks"] = _masks(folder, first, segmentation, processes, display)
     write_json(folder / "results.json", results)
     shown = []
     for recipe in configs:
@@ -107,6 +116,42 @@ def _ceiling_once(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> d
     result = train_ceiling(config, run.path, SPLIT, watch=watch)
     run.write_results(result)
     return result
+
+
+def _masks(
+    folder: Path, figures: Mapping[Run, dict[str, Any]], config: SegmentConfig, processes: int, display: Display
+) -> list[dict[str, Any]]:
+    """What becomes of each classifier's attention."""
+    stages = {
+        run: MaskStage(
+            run.folder,
+            folder / f"masks-{run.row}",
+            replace(config, seed=run.seed, device=run.config.device, cues="made by the stage"),
+            SPLIT,
+        )
+        for run in figures
+    }
+    steps = config.training.steps or 0
+    jobs = [
+        Job(carry_out, (stage,), stage.run / METRICS, steps, display.watch(f"masks-{run.row}"))
+        for run, stage in stages.items()
+    ]
+    done = dict(zip(stages, run_all(jobs, processes, config.device), strict=True))
+    write_report(
+        [Outcome(ROWS[f"demo-{run.row}"], [stages[run]], [figures[run]], [done[run]]) for run in stages],
+        folder / "masks.html",
+        title="From attention to masks on the embedded scenes",
+        lead=(
+            "Cues from each classifier's attention train a small segmentation network by deep seeded region growing. No mask is "
+            "used but to score."
+        ),
+        command="attnbn demo --full",
+    )
+    rows = []
+    for run, one in done.items():
+        row: dict[str, Any] = {"recipe": f"demo-{run.row}", "seed": run.seed, "attention": figures[run]["miou"]}
+        rows.append(row | {"before_crf": one["before_crf"]["miou"], "miou": one["miou"], "seconds": one["seconds"]})
+    return rows
 
 
 def _report(folder: Path, rows: Sequence[ReportRow], config: RunConfig, top: dict[str, Any] | None) -> None:

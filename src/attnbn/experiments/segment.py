@@ -12,7 +12,7 @@ import torch
 
 from attnbn.data.broken import without_broken
 from attnbn.data.cue_files import CueFolder
-from attnbn.data.dataset import ImageDataset
+from attnbn.data.dataset import ImageDataset, Subset
 from attnbn.data.open import open_dataset
 from attnbn.data.transforms import train_transform
 from attnbn.experiments.feeds import Augment
@@ -164,6 +164,8 @@ def _open(config: SegmentConfig) -> _Data:
     photographs = open_dataset(data.target, split=data.target_split, **common)
     if data.skip_broken:
         photographs = without_broken(photographs)
+    if cues is not None:
+        photographs = _with_cues(photographs, cues)
     if config.masks is not None:
         photographs = MaskedPhotographs(photographs, config.masks)
     selection = None
@@ -171,6 +173,16 @@ def _open(config: SegmentConfig) -> _Data:
         common["classes"] = photographs.classes
         selection = open_dataset(data.target, split=data.selection_split, masks=True, **common)
     return _Data(photographs, cues, selection)
+
+
+def _with_cues(photographs: ImageDataset, cues: CueFolder) -> ImageDataset:
+    """Without the photographs that were left out, for a reason, when the cues were made."""
+    left_out = set(cues.left_out)
+    kept = [index for index, name in enumerate(photographs.names) if name not in left_out]
+    if len(kept) == len(photographs):
+        return photographs
+    gone = len(photographs) - len(kept)
+    return Subset(photographs, kept, f"left out {gone:,} photograph{'s' * (gone > 1)} that the cues left out")
 
 
 def _task(config: SegmentConfig, data: _Data, built: BuiltSegmenter, grid: tuple[int, int]) -> tuple[Task, Stream]:

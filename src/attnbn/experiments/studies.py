@@ -57,6 +57,8 @@ class StudyRow:
         label: As tables show it.
         paper: The recipe whose header has the paper's figure for this row.
         settings: What makes the row beyond its recipe, by name.
+        masks: Where the row goes on to masks (Table 3): the recipe of its segmentation, and the one whose header has the
+            paper's figure for it.
     """
 
     name: str
@@ -64,17 +66,27 @@ class StudyRow:
     label: str
     paper: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    masks: tuple[str, str] | None = None
 
     @property
     def published(self) -> float:
         """The paper's mIoU on VOC 2012 val, a fraction."""
-        return round(float(describe(self.paper).details["paper"].split()[0]) / 100, 4)
+        return _published(self.paper)
+
+    @property
+    def published_masks(self) -> float | None:
+        """The paper's mIoU of the segmentation from this row's cues, a fraction."""
+        return None if self.masks is None else _published(self.masks[1])
 
     @property
     def published_iou(self) -> dict[str, float]:
         """The paper's IoU by class name, as fractions; empty where it has none."""
         values = _TABLE_1.get(self.name, "").split()
         return {name: round(float(value) / 100, 4) for name, value in zip(CLASSES, values, strict=False)}
+
+
+def _published(recipe: str) -> float:
+    return round(float(describe(recipe).details["paper"].split()[0]) / 100, 4)
 
 
 @dataclass(frozen=True)
@@ -122,6 +134,12 @@ _SHARES = (
 _OTHER = " The paper's values are of VGG16 on all twenty classes of VOC 2012: compare the order and the steps, not the heights."
 
 
+_MASKS = (
+    "The paper's Table 3: localisation cues from a classifier's attention and from saliency train a segmentation network by "
+    "deep seeded region growing. The rows differ in the classifier alone."
+)
+
+
 def _table1(recipes: str) -> list[StudyRow]:
     return [StudyRow(name, f"{recipes}-{name}", LABELS[name], f"table1-{name}") for name in ROWS]
 
@@ -155,6 +173,31 @@ STUDIES = {
             _OTHER,
             True,
         ),
+        Study(
+            "animals-table3",
+            "From attention to masks on five animals",
+            _MASKS,
+            (
+                StudyRow(
+                    "grad-cam", "animals-grad-cam", "Grad-CAM", "table1-grad-cam", masks=("animals-dsrg", "table3-dsrg")
+                ),
+                StudyRow("attnbn", "animals-attnbn", "AttnBN", "table1-attnbn", masks=("animals-dsrg", "table3-30k")),
+            ),
+            (),
+            _OTHER,
+            True,
+        ),
+        Study(
+            "table3",
+            "Table 3: from attention to masks on VOC 2012",
+            _MASKS,
+            (
+                StudyRow("grad-cam", "table1-grad-cam", "Grad-CAM", "table1-grad-cam", masks=("table3-dsrg",) * 2),
+                StudyRow("12k", "table2-10", "AttnBN, 10 % of the source", "table2-10", masks=("table3-12k",) * 2),
+                StudyRow("30k", "table1-attnbn", "AttnBN", "table1-attnbn", masks=("table3-30k",) * 2),
+            ),
+            ("data.source_fraction",),
+        ),
         Study("table1", "Table 1: the ablation on VOC 2012", _ABLATION, _table1("table1"), ("training.phases",)),
         Study(
             "table2", "Table 2: the share of the source on VOC 2012", _SHARES, _table2(None), ("data.source_fraction",)
@@ -170,6 +213,12 @@ BENCH = {
     "model.weights": ("", "weights/squeezenet1_1.pth"),
 }
 """What ``--bench DIR`` sets: a prefix and a place under ``DIR``."""
+
+BENCH_MASKS = {
+    "target-saliency": ("onnx:", "weights/u2netp.onnx"),
+    "segment.model.weights": ("", "weights/squeezenet1_1.pth"),
+}
+"""The same for studies that go on to masks."""
 
 
 def recipe_settings(row: StudyRow) -> RunConfig:

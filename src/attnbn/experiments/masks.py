@@ -1,0 +1,233 @@
+"""From a trained classifier to masks: its cues, a segmentation network grown from them, its masks and their figures.
+
+What Table 3 compares is this path walked from two classifiers; the demonstration walks it on scenes. Each step is passed over
+where it is done already, so that a stopped one goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attnbn.config import PLACES
+from attnbn.data.dataset import ImageDataset
+from attnbn.data.images import read_mask, write_mask
+from attnbn.data.open import open_dataset
+from attnbn.evaluation.confusion import confusion_matrix
+from attnbn.experiments.cues import CueSettings, write_cues
+from attnbn.experiments.runner import Watch, quiet
+from attnbn.experiments.segment import resume_segmenter, train_segmenter
+from attnbn.inference.load_segmenter import load_segmenter, read_segment_config
+from attnbn.inference.segment import figures_of, segment_photographs
+from attnbn.io.atomic import without_nan, write_json
+from attnbn.io.errors import InputError
+from attnbn.io.run_folder import CONFIG, RunFolder
+from attnbn.models.segmenters import build_segmenter, grid_of
+from attnbn.report.masks import MaskReport, MaskRow
+from attnbn.segment_config import SegmentConfig
+from attnbn.training.devices import check_device
+
+FIGURES = "masks.json"
+"""The figures of a stage's masks; written last."""
+
+COMPARED = ("data", "model", "dsrg", "training", "seed")
+"""Settings of what a segmentation run computes; a run with others is another run."""
+
+
+@dataclass(frozen=True)
+class MaskStage:
+    """What is done from one classifier.
+
+    Attributes:
+        classifier: Folder of its finished run.
+        folder: For cues (``cues-SPLIT``), the segmentation run (``segment``), masks (``masks``) and figures.
+        config: Of the segmentation; its ``data.target`` and ``data.target_split`` are those of the cues.
+        split: Of the same data set, with masks, to score on.
+        saliency: A folder of maps or a detector for the cues' background; None: low attention.
+        cues: How they are made; their grid is set to the network's.
+    """
+
+    classifier: Path
+    folder: Path
+    config: SegmentConfig
+    split: str
+    saliency: str | None = None
+    cues: CueSettings = field(default_factory=CueSettings)
+
+    @property
+    def run(self) -> Path:
+        """The segmentation run's folder."""
+        return self.folder / "segment"
+
+
+def carry_out(stage: MaskStage, watch: Watch = quiet) -> dict[str, Any]:
+    """Do what is not yet done of a stage.
+
+    Args:
+        stage: What to do.
+        watch: Told after each training step.
+
+    Returns:
+        ``cues`` (the report of cues made in the same way of the photographs that are scored, which have masks: those learned
+        from need none), ``miou``, ``iou``, ``precision``, ``recall`` of the masks, the same under ``before_crf``, ``images``
+        and ``seconds`` (of the segmentation's training).
+
+    Raises:
+        InputError: As :func:`~attnbn.experiments.cues.write_cues` and
+            :func:`~attnbn.experiments.segment.train_segmenter`; or the folder holds a run with other settings.
+        RunError: The same.
+        Interrupted: The same.
+    """
+    target = stage.config.data.target
+    if target is None:
+        raise InputError("expected data.target, the photographs to segment: give --data.target KIND:PATH")
+    reports = {
+        split: write_cues(
+            stage.classifier,
+            target,
+            split,
+            stage.folder / f"cues-{split}",
+            saliency=stage.saliency,
+            settings=replace(stage.cues, grid=_grid(stage.config)),
+            device=stage.config.device,
+            skip_broken=stage.config.data.skip_broken,
+        ).report
+        for split in dict.fromkeys((stage.config.data.target_split, stage.split))
+    }
+    cues = stage.folder / f"cues-{stage.config.data.target_split}"
+    config = replace(stage.config, cues=str(cues), masks=None, output=str(stage.run))
+    if (stage.run / CONFIG).is_file():
+        _check_same(config, stage.run)
+        trained = resume_segmenter(stage.run, {name: getattr(config, name) for name in PLACES}, watch=watch)
+    else:
+        trained = train_segmenter(config, watch=watch)
+    figures = _figures(stage, target)
+    return {"cues": reports[stage.split], **figures, "seconds": trained["seconds"]}
+
+
+def score_set(stage: MaskStage, classes: tuple[str, ...] | None = None) -> ImageDataset:
+    """The photographs that a stage's masks are scored on, with their true masks."""
+    data = stage.config.data
+    assert data.target is not None
+    return open_dataset(data.target, split=stage.split, classes=classes, class_map=data.class_map, masks=True)
+
+
+def _grid(config: SegmentConfig) -> tuple[int, int]:
+    """The network's own: cues of another would be read at its nearest places."""
+    return grid_of(build_segmenter(replace(config.model, weights=None), 1).network, config.data.size)
+
+
+def _check_same(config: SegmentConfig, folder: Path) -> None:
+    """Refuse to go on with a run of other settings."""
+    before, now = (_flat(c) for c in (read_segment_config(RunFolder(folder).config(), folder)[0], config))
+    differing = [f"{key} {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise InputError(
+            f"the folder holds a segmentation with other settings ({'; '.join(differing[:3])}{more}); choose another --output "
+            f"or add --overwrite: {folder}"
+        )
+
+
+def _flat(config: SegmentConfig) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in json.loads(json.dumps(asdict(config))).items():
+        if key in COMPARED:
+            inner: Mapping[str, Any] = value if isinstance(value, dict) else {"": value}
+            values.update({f"{key}.{name}".rstrip("."): inner[name] for name in inner})
+    for key in ("data.target", "model.weights"):  # where they are makes no difference
+        values.pop(key)
+    return values
+
+
+def _figures(stage: MaskStage, target: str) -> dict[str, Any]:
+    """Figures of the masks, which are written on the way."""
+    file = stage.folder / FIGURES
+    trained = load_segmenter(stage.run, device=check_device(stage.config.device))
+    made_by = json.loads(
+        json.dumps(
+            {"sha256": trained.identity["sha256"], "split": stage.split, "inference": asdict(stage.config.inference)}
+        )
+    )
+    if file.is_file() and (earlier := json.loads(file.read_text(encoding="utf-8"))).get("made_by") == made_by:
+        return dict(earlier)
+    dataset = score_set(stage, trained.classes)
+    size = len(trained.classes) + 1
+    counts = {key: torch.zeros(size, size, dtype=torch.int64) for key in ("before", "after")}
+    look = stage.config.inference
+    images = 0
+    for seen in segment_photographs(
+        trained.network, dataset, size=stage.config.data.size, scales=look.scales, flip=look.flip, crf=look.crf
+    ):
+        write_mask(mask_file(stage, seen.name), seen.mask)
+        assert seen.truth is not None
+        for key, mask in (("before", seen.before), ("after", seen.mask)):
+            counts[key] += confusion_matrix(mask, seen.truth, size)
+        images += 1
+    figures = figures_of(counts["after"], trained.classes)
+    figures |= {"before_crf": figures_of(counts["before"], trained.classes), "images": images, "made_by": made_by}
+    cleaned: dict[str, Any] = without_nan(figures)
+    write_json(file, cleaned)
+    return cleaned
+
+
+def mask_file(stage: MaskStage, name: str) -> Path:
+    """Where a stage's mask of a photograph is."""
+    return stage.folder / "masks" / f"{name}.png"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A row that was carried out, with one stage per seed.
+
+    Attributes:
+        label: As tables show it.
+        stages: In the order of the seeds.
+        attention: Figures of each classifier's own maps as masks, on the same split.
+        figures: Of each stage, from :func:`carry_out`.
+        published: The paper's mIoU as a fraction, or None.
+    """
+
+    label: str
+    stages: Sequence[MaskStage]
+    attention: Sequence[Mapping[str, Any]]
+    figures: Sequence[Mapping[str, Any]]
+    published: float | None = None
+
+
+def write_report(outcomes: Sequence[Outcome], file: Path, *, title: str, lead: str, command: str) -> None:
+    """A page on what became of each row's attention, with photographs of the first seed."""
+    firsts = [outcome.stages[0] for outcome in outcomes]
+    dataset = score_set(firsts[0], tuple(outcomes[0].figures[0]["iou"])[1:])
+    MaskReport(
+        title=title,
+        lead=lead,
+        command=command,
+        rows=[MaskRow(one.label, one.attention, one.figures, one.published) for one in outcomes],
+        dataset=dataset,
+        counts=(_counts(firsts[0], dataset), _counts(firsts[-1], dataset)),
+        mask_of=lambda place, name: _mask(firsts[place], dataset, name),
+        split=firsts[0].split,
+    ).write(file)
+
+
+def _mask(stage: MaskStage, dataset: ImageDataset, name: str) -> Tensor:
+    mask: Tensor = read_mask(mask_file(stage, name), len(dataset.classes)).as_subclass(Tensor)
+    return mask
+
+
+def _counts(stage: MaskStage, dataset: ImageDataset) -> Tensor:
+    """Confusion matrices of single photographs from a stage's masks, int64 ``S×(N+1)×(N+1)``."""
+    size = len(dataset.classes) + 1
+    counts = torch.zeros(len(dataset), size, size, dtype=torch.int64)
+    for index, name in enumerate(dataset.names):
+        truth = dataset[index].mask
+        if truth is not None:
+            counts[index] = confusion_matrix(_mask(stage, dataset, name), truth.as_subclass(Tensor), size)
+    return counts
