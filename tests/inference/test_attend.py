@@ -12,7 +12,8 @@ from torch import nn
 
 from attnbn.data.images import voc_palette
 from attnbn.evaluation.direct import combine
-from attnbn.inference.attend import Attended, attend, file_names
+from attnbn.inference.attend import attend, file_names
+from attnbn.inference.claim import Done
 from attnbn.inference.photographs import Photographs, list_photographs
 from attnbn.inference.predict import full_size, predict
 from attnbn.inference.shards import Shard
@@ -21,7 +22,7 @@ from attnbn.io.errors import InputError
 CLASSES = ("cat", "dog", "sheep")
 
 
-def run(net: nn.Module, photographs: Path, output: Path, **settings: Any) -> Attended:
+def run(net: nn.Module, photographs: Path, output: Path, **settings: Any) -> Done:
     who = {"run": "r1"} | settings.pop("identity", {})
     return attend(net, [photographs], output, CLASSES, size=32, identity=who, **settings)
 
@@ -68,7 +69,7 @@ def test_goes_on_where_it_stopped(net: nn.Module, photographs: Path, tmp_path: P
     assert (done.written, done.skipped) == (2, 3)
     assert files(out).keys() == whole.keys()
     assert (out / "maps" / "a.npz").stat().st_mtime_ns == stamps[out / "maps" / "a.npz"]
-    assert run(net, photographs, out) == Attended(written=0, skipped=5)
+    assert run(net, photographs, out) == Done(written=0, skipped=5)
 
 
 def test_masks_wanted_later_are_added(net: nn.Module, photographs: Path, tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ matrices (one per threshold) is read in one call.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -66,6 +69,22 @@ def precision(matrix: Tensor) -> Tensor:
 def recall(matrix: Tensor) -> Tensor:
     """Share of each class's true pixels that were found, float64 ``…×C``; NaN for a class absent from the truth."""
     return _diagonal(matrix).double() / matrix.sum(-1)
+
+
+def figures_of(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """All of the above by name, as fractions.
+
+    Args:
+        matrix: int64 ``(N+1)×(N+1)``, background first.
+        classes: Names of the N classes.
+
+    Returns:
+        ``miou``, and ``iou``, ``precision`` and ``recall`` by class name, ``background`` included.
+    """
+    names = ("background", *classes)
+    kinds = {"iou": iou, "precision": precision, "recall": recall}
+    by_name = {kind: dict(zip(names, figure(matrix).tolist(), strict=True)) for kind, figure in kinds.items()}
+    return {"miou": float(mean_iou(matrix)), **by_name}
 
 
 def _diagonal(matrix: Tensor) -> Tensor:

@@ -7,13 +7,11 @@ on, what another run left is done anew.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 
 from attnbn.data.images import read_image, write_mask
 from attnbn.evaluation.direct import combine
+from attnbn.inference.claim import Done, claim
 from attnbn.inference.layers import LAST
 from attnbn.inference.maps import Fuse, full_size
 from attnbn.inference.overlay import Picture, captioned, overlay
@@ -31,26 +30,10 @@ from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import Photographs, check_name, list_photographs
 from attnbn.inference.predict import Prediction, predict
 from attnbn.inference.shards import Shard, current_shard, own
-from attnbn.io.atomic import write_bytes, write_json
-from attnbn.io.errors import InputError
+from attnbn.io.atomic import write_bytes
 
 MANIFEST = "attend.json"
 """Says which run and settings made the folder."""
-
-
-@dataclass
-class Attended:
-    """What :func:`attend` did.
-
-    Attributes:
-        written: Photographs done now.
-        skipped: Photographs that were complete already.
-        broken: One line for each photograph that could not be read.
-    """
-
-    written: int = 0
-    skipped: int = 0
-    broken: list[str] = field(default_factory=list)
 
 
 def attend(
@@ -73,7 +56,7 @@ def attend(
     workers: int = 0,
     device: str | torch.device | None = None,
     shard: Shard | None = None,
-) -> Attended:
+) -> Done:
     """Write what the network sees in each photograph.
 
     ``overlays/NAME.CLASS.png`` per predicted class, ``masks/NAME.png`` (palette PNG, 0 = background) under ``masks``,
@@ -112,18 +95,19 @@ def attend(
     passes = Passes(scales, flip, layers, fuse)
     made_by = {"identity": dict(identity or {}), "classes": list(classes), "size": size} | passes.changed()
     used = threshold if masks else None
-    digest, manifest = _claim(folder, made_by, used, overwrite)
-    files = _Files(folder, tuple(classes), used, digest)
+    # The threshold is no part of the digest: it changes the masks alone, and a folder without masks has none.
+    claimed = claim(folder / MANIFEST, made_by, command="attend", overwrite=overwrite, loose={"threshold": used})
+    files = _Files(folder, tuple(classes), used, claimed.digest)
     mine = own(dataset.names, shard or current_shard())
     wanted = [i for i in mine if not files.complete(dataset.names[i])]
-    done = Attended(skipped=len(mine) - len(wanted))
+    done = Done(skipped=len(mine) - len(wanted))
     paths = {dataset.names[i]: dataset.paths[i] for i in wanted}
     for prediction in predict(
         net, dataset, size=size, indices=wanted, **passes.settings(), batch_size=batch_size, workers=workers, device=device,
         skip_broken=skip_broken, broken=done.broken,
     ):  # fmt: skip
-        if not done.written and manifest is not None:
-            write_json(folder / MANIFEST, manifest)
+        if not done.written:
+            claimed.announce()
         # Read a second time, rather than kept from the first: a batch of large photographs would fill the memory.
         files.write(prediction, read_image(paths[prediction.name]))
         done.written += 1
@@ -137,47 +121,6 @@ def file_names(classes: Iterable[str]) -> list[str]:
         plain = re.sub(r"[^\w-]+", "_", name)
         result.append(plain if plain and plain not in result else f"{plain}_{index}")
     return result
-
-
-def _claim(
-    folder: Path, made_by: dict[str, Any], threshold: float | None, overwrite: bool
-) -> tuple[str, dict[str, Any] | None]:
-    """The digest that marks this run's results, and the manifest to write with the first of them, if it changes.
-
-    The threshold is no part of the digest: it changes the masks alone, and a folder without masks has none.
-    """
-    # Through JSON once, so that what is compared is what a file can hold (no tuples, no paths).
-    made_by = json.loads(json.dumps(made_by, default=str))
-    manifest = folder / MANIFEST
-    earlier = _read_manifest(manifest)
-    if earlier is None and not overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise InputError(
-            f"expected a new or empty folder, or one that attend made; choose another --output or say --overwrite: {folder}"
-        )
-    keys = [key for key in {**made_by, **(earlier or {})} if key != "threshold"]
-    different = [key for key in keys if earlier is not None and earlier.get(key) != made_by.get(key)]
-    before = (earlier or {}).get("threshold")
-    if None not in (before, threshold) and before != threshold:
-        different.append("threshold")
-    if different and not overwrite:
-        raise InputError(
-            f"expected a new folder or results of the same run, got those of another ({', '.join(different)} differ): "
-            f"choose another --output or say --overwrite: {folder}"
-        )
-    kept = before if threshold is None and not different else threshold
-    now = {**made_by, "threshold": kept}
-    digest = hashlib.blake2b(json.dumps(made_by, sort_keys=True).encode(), digest_size=16).hexdigest()
-    return digest, None if now == earlier else now
-
-
-def _read_manifest(manifest: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(manifest.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 @dataclass(frozen=True)

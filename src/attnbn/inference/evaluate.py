@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attnbn.data.dataset import ImageDataset
 from attnbn.evaluation.average_precision import average_precision
-from attnbn.evaluation.confusion import confusion_matrix, iou, mean_iou, precision, recall
+from attnbn.evaluation.confusion import confusion_matrix, figures_of, mean_iou
 from attnbn.evaluation.direct import THRESHOLDS, ThresholdCurve, combine, predicted_classes
 from attnbn.inference.layers import LAST
 from attnbn.inference.maps import Fuse, full_size
@@ -158,7 +158,6 @@ def summary(
     curve = evaluation.curve
     result: dict[str, Any] = dict.fromkeys(("miou", "iou", "precision", "recall", "threshold", "threshold_split"))
     result |= {"cross_fitted": False, "thresholds": None, "curve": None, "given_labels": None}
-    names = ("background", *evaluation.classes)
     if curve is not None:
         matrix: Tensor | None = None
         given: Tensor | None = None
@@ -171,13 +170,13 @@ def summary(
             result |= {"cross_fitted": True, "thresholds": list(thresholds)}
             given = None if evaluation.given is None else evaluation.given.cross_fitted().matrix
         if given is not None:
-            result["given_labels"] = _figures(given, names)
+            result["given_labels"] = figures_of(given, evaluation.classes)
         threshold = curve.best()[0] if threshold is None else threshold
         result |= {"threshold": threshold, "threshold_split": threshold_split}
         points = zip(curve.thresholds, curve.curve().tolist(), strict=True)
         result["curve"] = [{"threshold": t, "miou": value} for t, value in points]
         if matrix is not None:
-            result |= _figures(matrix, names)
+            result |= figures_of(matrix, evaluation.classes)
     result |= {"mean_ap": None, "ap": None}
     if evaluation.labels is not None:
         ap = average_precision(evaluation.scores, evaluation.labels)
@@ -202,11 +201,6 @@ def image_miou(prediction: Prediction, threshold: float) -> float:
         return float("nan")
     matrix = confusion_matrix(segment(prediction, threshold), prediction.mask, len(prediction.scores) + 1)
     return float(mean_iou(matrix))
-
-
-def _figures(matrix: Tensor, names: Sequence[str]) -> dict[str, Any]:
-    kinds = {"iou": iou, "precision": precision, "recall": recall}
-    return {"miou": float(mean_iou(matrix))} | {key: _by_name(names, figure(matrix)) for key, figure in kinds.items()}
 
 
 def _by_name(names: Sequence[str], values: Tensor) -> dict[str, float]:

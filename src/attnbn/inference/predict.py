@@ -7,7 +7,6 @@ the network's modes nor the global random state change, so a validation amid tra
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,8 +18,9 @@ from attnbn.data.transforms import normalize
 from attnbn.evaluation.direct import predicted_classes
 from attnbn.inference.layers import LAST
 from attnbn.inference.maps import Fuse, full_size, max_normalized
+from attnbn.inference.modes import evaluating, parameter
 from attnbn.inference.passes import Passes, check_passes, look
-from attnbn.inference.reading import Item, Reader, batches
+from attnbn.inference.reading import Item, Reader, batches, readable
 from attnbn.io.errors import InputError, RunError
 
 __all__ = ["Attend", "Prediction", "full_size", "max_normalized", "predict"]
@@ -96,29 +96,20 @@ def predict(
             at so.
         RunError: The network gives numbers that are not finite, or a reading process died.
     """
-    device = torch.device(device) if device is not None else _parameter(net).device
+    device = torch.device(device) if device is not None else parameter(net).device
     passes = Passes(scales, flip, layers, fuse)
-    with _evaluating(net):
+    with evaluating(net):
         check_passes(net, passes, size)
     reader = Reader(dataset, passes.sides(size), range(len(dataset)) if indices is None else indices)
-    for items in batches(reader, batch_size, workers, pin=device.type == "cuda"):
-        read: list[Item] = []
-        for item in items:
-            if isinstance(item, Item):
-                read.append(item)
-            elif skip_broken:
-                if broken is not None:
-                    broken.append(item)
-            else:
-                raise InputError(item)
-        if read:
-            yield from _forward(net, read, attend, passes, device)
+    groups = batches(reader, batch_size, workers, pin=device.type == "cuda")
+    for items in readable(groups, skip_broken, broken):
+        yield from _forward(net, items, attend, passes, device)
 
 
 def _forward(
     net: nn.Module, items: list[Item], attend: Attend, passes: Passes, device: torch.device
 ) -> list[Prediction]:
-    dtype = _parameter(net).dtype
+    dtype = parameter(net).dtype
     labelled = None if attend == "predicted" else _labelled(items)
 
     def wished(scores: Tensor) -> Tensor:
@@ -131,7 +122,7 @@ def _forward(
         normalize(torch.stack(same).to(device, non_blocking=True)).to(dtype)
         for same in zip(*(item.images for item in items), strict=True)
     ]
-    with _evaluating(net), torch.no_grad():
+    with evaluating(net), torch.no_grad():
         scores, maps = look(net, views, wished, passes)
     scores, maps = scores.float().cpu(), maps.float().cpu()
     wanted = wished(scores)
@@ -161,20 +152,3 @@ def _labelled(items: list[Item]) -> Tensor:
             raise InputError(f"expected labels, to attend to the labelled classes, got none: {item.name}")
         rows.append(item.labels == 1)
     return torch.stack(rows)
-
-
-def _parameter(net: nn.Module) -> Tensor:
-    """A weight, for the network's device and number type; a network without weights counts as float32 on the CPU."""
-    return next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """``net.eval()`` for the length of the block; each part gets its own mode back, frozen parts theirs."""
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

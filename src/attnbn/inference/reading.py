@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -80,3 +80,27 @@ def batches(reader: Reader, batch_size: int, workers: int, pin: bool) -> Iterato
         if "DataLoader worker" not in str(error) or isinstance(error, RunError):
             raise
         raise RunError("a process that reads photographs died (too little memory?): use fewer --workers") from error
+
+
+def readable(groups: Iterable[list[Item | str]], skip_broken: bool, broken: list[str] | None) -> Iterator[list[Item]]:
+    """The batches without the photographs that could not be read; a batch without any other is left out.
+
+    Args:
+        groups: From :func:`batches`.
+        skip_broken: Leave them out instead of stopping at the first.
+        broken: Collects one line for each photograph left out.
+
+    Raises:
+        InputError: A photograph cannot be read.
+    """
+    for items in groups:
+        read: list[Item] = []
+        for item in items:
+            if isinstance(item, Item):
+                read.append(item)
+            elif not skip_broken:
+                raise InputError(item)
+            elif broken is not None:
+                broken.append(item)
+        if read:
+            yield read

@@ -1,0 +1,76 @@
+"""A finished segmentation run scored on a data set, with and without the CRF."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from attnbn.data.open import has_masks, open_dataset
+from attnbn.inference.load_segmenter import load_segmenter
+from attnbn.inference.segment import figures_of, score_segmentation
+from attnbn.io.atomic import without_nan
+from attnbn.io.errors import InputError
+from attnbn.training.devices import check_device
+
+
+def evaluate_segmenter(
+    seg: str | os.PathLike[str],
+    target: str,
+    split: str,
+    *,
+    checkpoint: str = "last",
+    scales: Sequence[float] | None = None,
+    flip: bool | None = None,
+    crf: bool = True,
+    device: str = "auto",
+    workers: int = 0,
+    batch_size: int = 8,
+    skip_broken: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score a segmentation run.
+
+    Args:
+        seg: The run's folder.
+        target: ``KIND:PATH`` of the data set.
+        split: Of the data set, with masks.
+        checkpoint: ``last`` or ``best``.
+        scales: Instead of the run's own.
+        flip: Instead of the run's own.
+        crf: Refine by the run's CRF.
+        device: Where to compute.
+        workers: Processes that read.
+        batch_size: Photographs a forward pass.
+        skip_broken: Leave out photographs that cannot be read.
+        progress: Called with the number of photographs done and to do.
+
+    Returns:
+        ``miou`` over the background and the classes, ``iou``, ``precision`` and ``recall`` by class name, all as fractions
+        and None where a figure does not exist; ``before_crf``, the same without the CRF (equal where none was asked for);
+        ``images``; ``left_out``, a line for each broken photograph; and how it was looked at: ``scales``, ``flip``, ``crf``.
+
+    Raises:
+        InputError: The run or the data set cannot be used, or has no masks.
+    """
+    trained = load_segmenter(seg, checkpoint=checkpoint, device=check_device(device))
+    if not has_masks(target):
+        raise InputError(f"expected a data set with masks, to score a segmentation on, got one without: {target}")
+    dataset = open_dataset(
+        target, split=split, classes=trained.classes, class_map=trained.config.data.class_map, masks=True
+    )
+    how = trained.look(scales=scales, flip=flip, crf=crf)
+    scored = score_segmentation(
+        trained.network,
+        dataset,
+        **how,
+        batch_size=batch_size,
+        workers=workers,
+        skip_broken=skip_broken,
+        progress=progress,
+    )
+    figures = figures_of(scored.after, dataset.classes) | {"before_crf": figures_of(scored.before, dataset.classes)}
+    figures |= {"images": scored.images, "left_out": scored.broken, "scales": how["scales"], "flip": how["flip"]}
+    cleaned: dict[str, Any] = without_nan(figures | {"crf": asdict(how["crf"]) if crf else None})
+    return cleaned

@@ -1,0 +1,118 @@
+"""A segmentation run, ready to segment photographs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from attnbn.config import config_from_dict
+from attnbn.io.errors import InputError
+from attnbn.io.run_folder import RESULTS, RunFolder
+from attnbn.models.segmenters import build_segmenter
+from attnbn.segment_config import SegmentConfig
+from attnbn.training.checkpoint import CheckpointFolder
+
+
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """A run's segmentation network with all that is needed to use it.
+
+    Attributes:
+        network: Images to logits, in evaluation mode.
+        classes: Names of its N classes, the background not among them.
+        config: The run's settings.
+        identity: Which run and checkpoint this is.
+    """
+
+    network: nn.Module
+    classes: tuple[str, ...]
+    config: SegmentConfig
+    identity: dict[str, Any]
+
+    def look(
+        self, *, scales: Sequence[float] | None = None, flip: bool | None = None, crf: bool = True
+    ) -> dict[str, Any]:
+        """How to segment: ``size``, ``scales``, ``flip`` and ``crf`` of :func:`~attnbn.inference.segment.segment_photographs`.
+
+        Args:
+            scales: Instead of the run's ``inference.scales``.
+            flip: Instead of its ``inference.flip``.
+            crf: Whether to refine by its ``inference.crf``.
+        """
+        own = self.config.inference
+        return {
+            "size": self.config.data.size,
+            "scales": list(own.scales if scales is None else scales),
+            "flip": own.flip if flip is None else flip,
+            "crf": own.crf if crf else None,
+        }
+
+
+def load_segmenter(
+    seg: str | os.PathLike[str], *, checkpoint: str = "last", device: str | torch.device = "cpu"
+) -> TrainedSegmenter:
+    """Load a segmentation run's network.
+
+    Args:
+        seg: Its folder.
+        checkpoint: ``last`` or ``best``.
+        device: Where to put it.
+
+    Raises:
+        InputError: if there is no segmentation run, no whole checkpoint, or its weights do not fit its settings.
+    """
+    folder = RunFolder(seg)
+    config, classes = read_segment_config(folder.config(), folder.path)
+    saved = CheckpointFolder(folder.checkpoints).named(checkpoint)
+    # no weights are drawn that the checkpoint is about to replace
+    with torch.device("meta"):
+        network = build_segmenter(replace(config.model, weights=None), len(classes)).network
+    try:
+        network.load_state_dict(saved.module("network"), assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the checkpoint is of another network than {folder.path}/config.yaml says: {reason}"
+        ) from error
+    steps = folder.results().get("steps", saved.step)
+    if checkpoint == "last" and saved.step != steps:
+        raise InputError(
+            f"the run's last checkpoint (step {steps}) is missing or damaged, the newest whole one is of step {saved.step}; "
+            f"remove {RESULTS} and continue the run with --resume: {folder.path}"
+        )
+    if config.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return TrainedSegmenter(
+        network.to(device).eval().requires_grad_(False),
+        classes,
+        config,
+        {"run": os.fspath(folder.path.resolve()), "checkpoint": checkpoint, "step": saved.step, "sha256": saved.sha256},
+    )
+
+
+def is_segmenter(stored: Mapping[str, Any]) -> bool:
+    """Whether what a ``config.yaml`` holds is a segmentation's."""
+    return stored.get("kind") == "segment"
+
+
+def read_segment_config(stored: Mapping[str, Any], folder: Path) -> tuple[SegmentConfig, tuple[str, ...]]:
+    """A segmentation run's settings and classes from what its ``config.yaml`` holds.
+
+    Raises:
+        InputError: if it is a classifier's, or of another version.
+    """
+    if not is_segmenter(stored):
+        raise InputError(
+            f"expected a segmentation's run (of attnbn segment train), got a classifier's; use attnbn attend or evaluate with "
+            f"it: {folder}"
+        )
+    config: SegmentConfig = config_from_dict(SegmentConfig, stored)
+    if not isinstance(config.classes, list) or not config.classes:
+        raise InputError(f"expected the classes of the run as a list in config.yaml, got none: {folder}")
+    return config, tuple(config.classes)
