@@ -10,17 +10,17 @@ import shlex
 import socket
 import textwrap
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
-from attnbn import config, recipes
-from attnbn.cli import main, train
+from attnbn import config, recipes, segment_config
+from attnbn.cli import main, segment_train, train
 from attnbn.cli.options import Parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TAUGHT = ("README.md", "python.md")
+TAUGHT = ("README.md", "python.md", "segmentation.md")
 """Pages whose Python is run."""
 
 
@@ -111,13 +111,14 @@ class Parsed(Exception):
 
 @pytest.fixture
 def parse_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Parser.parse_args
+    for name in ("parse_args", "parse_intermixed_args"):
+        original = getattr(Parser, name)
 
-    def parse_args(self: Parser, *arguments: object) -> NoReturn:
-        original(self, *arguments)
-        raise Parsed
+        def parse(self: Parser, *arguments: object, original: Any = original) -> NoReturn:
+            original(self, *arguments)
+            raise Parsed
 
-    monkeypatch.setattr(Parser, "parse_args", parse_args)
+        monkeypatch.setattr(Parser, name, parse)
     monkeypatch.chdir(tmp_path)
     for block in ALL:
         if block.words[:1] == ("yaml",):
@@ -133,15 +134,18 @@ def test_command_lines_parse(line: str, place: str, parse_only: None, capsys: py
     assert command in main.COMMANDS
     if place.endswith(".md") and not arguments:  # in the text, a command by its name alone
         return
-    if command == "train":
-        if "--print_config" in arguments:
-            with pytest.raises(SystemExit) as printed:
-                train.parse(arguments)
-            assert not printed.value.code
-            assert "loss:" in capsys.readouterr().out
-        else:
-            train.parse(arguments)
-        return
+    parsers = {("train",): train.parse, ("segment", "train"): segment_train.parse}
+    for words, parse in parsers.items():
+        if (command, *arguments)[: len(words)] == words:
+            own = arguments[len(words) - 1 :]
+            if "--print_config" in own:
+                with pytest.raises(SystemExit) as printed:
+                    parse(own)
+                assert not printed.value.code
+                assert "training:" in capsys.readouterr().out
+            else:
+                parse(own)
+            return
     with pytest.raises((Parsed, SystemExit)) as stopped:
         importlib.import_module(f"attnbn.cli.{command.replace('-', '_')}").main(arguments)
     assert getattr(stopped.value, "code", 0) == 0
@@ -203,18 +207,20 @@ def test_links_lead_somewhere_and_named_code_exists(page: Path) -> None:
 
 
 SECTIONS = {
-    "data": config.DataConfig,
-    "model": config.ModelConfig,
-    "loss": config.LossConfig,
-    "training": config.TrainingConfig,
+    "data": (config.DataConfig, segment_config.SegmentData),
+    "model": (config.ModelConfig, segment_config.SegmenterConfig),
+    "loss": (config.LossConfig,),
+    "training": (config.TrainingConfig,),
+    "dsrg": (segment_config.DsrgConfig,),
+    "inference": (segment_config.InferenceConfig,),
 }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_named_settings_recipes_files_and_tests_exist(page: Path) -> None:
     for code in inline(page):
-        if setting := re.fullmatch(r"(?:--)?(data|model|loss|training)\.(\w+)(?: \S+)?", code):
-            fields = {field.name for field in dataclasses.fields(SECTIONS[setting[1]])}
+        if setting := re.fullmatch(r"(?:--)?(data|model|loss|training|dsrg|inference)\.(\w+)(?: \S+)?", code):
+            fields = {field.name for kind in SECTIONS[setting[1]] for field in dataclasses.fields(kind)}
             assert setting[2] in fields, f"{page.name} names the setting {code}"
         if re.fullmatch(r"(table\d|animals|demo)-[a-z0-9-]+", code):
             assert code in recipes.names(), f"{page.name} names the recipe {code}"

@@ -21,8 +21,8 @@ from typing import Any
 from attnbn.config import RunConfig, check_config
 from attnbn.experiments.parallel import run_jobs
 from attnbn.experiments.rows import Run, check_earlier, job, preflight, train_once
-from attnbn.experiments.studies import BENCH, STUDIES, recipe_settings
 from attnbn.experiments.runner import Watch, quiet
+from attnbn.experiments.studies import BENCH, STUDIES, recipe_settings
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import RunError
 

@@ -6,7 +6,7 @@ What both kinds of runs share stands in :mod:`attnbn.config`; a recipe of this k
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from attnbn.config import TrainingConfig, check_training, expect
 from attnbn.io.errors import InputError
@@ -37,6 +37,18 @@ class CrfConfig:
     gaussian_xy: float = 3.0
     unary: Unary = "log"
     shrink: float = 1.0
+
+    def arguments(self) -> dict[str, Any]:
+        """The settings as :func:`attnbn.segmentation.crf.dense_crf` takes them."""
+        return {
+            "iterations": self.iterations,
+            "bilateral_weight": self.bilateral_weight,
+            "bilateral_xy": self.bilateral_xy / self.shrink,
+            "bilateral_rgb": self.bilateral_rgb,
+            "gaussian_weight": self.gaussian_weight,
+            "gaussian_xy": self.gaussian_xy / self.shrink,
+            "unary": self.unary,
+        }
 
 
 @dataclass(frozen=True)

@@ -72,4 +72,6 @@ def main(arguments: Sequence[str]) -> None:
         print(
             f"masks of {row['recipe'].removeprefix('demo-')}: attention {shown[0]}, segmentation {shown[1]}, with CRF {shown[2]}"
         )
-    print(f"\n{duration(time.monotonic() - began)} in all; look at {given.output}/report.html{' and masks.html' * given.full}")
+    print(
+        f"\n{duration(time.monotonic() - began)} in all; look at {given.output}/report.html{' and masks.html' * given.full}"
+    )

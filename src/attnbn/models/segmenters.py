@@ -191,7 +191,7 @@ def _vgg16(classes: int, dropout: float) -> Parts:
 
 
 def _resnet50(classes: int, _dropout: float) -> Parts:
-    """torchvision's DeepLabV3: layers 3 and 4 dilated, atrous spatial pyramid pooling (its dropout is its own)."""
+    """Torchvision's DeepLabV3: layers 3 and 4 dilated, atrous spatial pyramid pooling (its dropout is its own)."""
     model = torchvision.models.resnet50(replace_stride_with_dilation=[False, True, True])
     trunk = nn.Sequential()
     for name, child in model.named_children():
@@ -201,10 +201,11 @@ def _resnet50(classes: int, _dropout: float) -> Parts:
 
 
 def _squeezenet(classes: int, dropout: float) -> Parts:
-    """SqueezeNet 1.1 at stride 8 with a narrow branched head: what two cores can train."""
+    """SqueezeNet 1.1 at stride 8, its 512 channels mixed into 128 before the branches: what two cores can train."""
     trunk = build_backbone("squeezenet1_1").trunk
     undo_last_halving(trunk)
-    return trunk, BranchedHead(512, 128, classes, (3, 6, 12), dropout)
+    mixed = nn.Sequential(nn.Conv2d(512, 128, 1), nn.ReLU(), BranchedHead(128, 128, classes, (3, 6, 12), dropout))
+    return trunk, mixed
 
 
 def _small(classes: int, dropout: float) -> Parts:

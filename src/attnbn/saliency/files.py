@@ -38,7 +38,9 @@ class SaliencyFolder:
         self.path = Path(path).expanduser()
         self.required = required
         if not self.path.is_dir():
-            raise InputError(f"expected a folder of saliency maps, found none; check data.saliency or --saliency: {self.path}")
+            raise InputError(
+                f"expected a folder of saliency maps, found none; check data.saliency or --saliency: {self.path}"
+            )
         self._files: dict[str, str] = {}
         self._twice: dict[str, str] = {}
         for file in list_pictures(self.path):

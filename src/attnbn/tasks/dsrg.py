@@ -101,17 +101,7 @@ def refine(images: Tensor, probabilities: Tensor, crf: CrfConfig) -> Tensor:
     small = F.interpolate(
         images.float(), size=probabilities.shape[-2:], mode="bilinear", antialias=True, align_corners=False
     )
-    refined = dense_crf(
-        small.round().clamp(0, 255).to(torch.uint8),
-        probabilities,
-        iterations=crf.iterations,
-        bilateral_weight=crf.bilateral_weight,
-        bilateral_xy=crf.bilateral_xy / crf.shrink,
-        bilateral_rgb=crf.bilateral_rgb,
-        gaussian_weight=crf.gaussian_weight,
-        gaussian_xy=crf.gaussian_xy / crf.shrink,
-        unary=crf.unary,
-    )
+    refined = dense_crf(small.round().clamp(0, 255).to(torch.uint8), probabilities, **crf.arguments())
     return floored(refined)
 
 
