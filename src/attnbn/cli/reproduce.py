@@ -109,10 +109,8 @@ def _masks(rows: Sequence[StudyRow], given: Any, words: list[str]) -> tuple[dict
 
     saliency: str | None = given.target_saliency
     if given.bench is not None:
-        places = {key: f"{kind}{Path(given.bench) / place}" for key, (kind, place) in BENCH_MASKS.items()}
-        saliency = saliency or places["target-saliency"]
-        weights = ["--model.weights", places["segment.model.weights"]]
-        words = weights + words
+        kind, place = BENCH_MASKS["target-saliency"]
+        saliency = saliency or f"{kind}{Path(given.bench) / place}"
     configs = {}
     for row in rows:
         assert row.masks is not None

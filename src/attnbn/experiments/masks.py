@@ -47,7 +47,8 @@ class MaskStage:
     Attributes:
         classifier: Folder of its finished run.
         folder: For cues (``cues-SPLIT``), the segmentation run (``segment``), masks (``masks``) and figures.
-        config: Of the segmentation; its ``data.target`` and ``data.target_split`` are those of the cues.
+        config: Of the segmentation; its ``data.target`` and ``data.target_split`` are those of the cues. Without
+            ``model.weights`` its trunk starts from the classifier's, which must then be of its make.
         split: Of the same data set, with masks, to score on.
         saliency: A folder of maps or a detector for the cues' background; None: low attention.
         cues: How they are made; their grid is set to the network's.
@@ -101,7 +102,9 @@ def carry_out(stage: MaskStage, watch: Watch = quiet) -> dict[str, Any]:
         for split in dict.fromkeys((stage.config.data.target_split, stage.split))
     }
     cues = stage.folder / f"cues-{stage.config.data.target_split}"
-    config = replace(stage.config, cues=str(cues), masks=None, output=str(stage.run))
+    weights = stage.config.model.weights or str(stage.classifier)
+    model = replace(stage.config.model, weights=weights)
+    config = replace(stage.config, model=model, cues=str(cues), masks=None, output=str(stage.run))
     if (stage.run / CONFIG).is_file():
         _check_same(config, stage.run)
         trained = resume_segmenter(stage.run, {name: getattr(config, name) for name in PLACES}, watch=watch)

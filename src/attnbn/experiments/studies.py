@@ -216,7 +216,6 @@ BENCH = {
 
 BENCH_MASKS = {
     "target-saliency": ("onnx:", "weights/u2netp.onnx"),
-    "segment.model.weights": ("", "weights/squeezenet1_1.pth"),
 }
 """The same for studies that go on to masks."""
 
