@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from attnbn.data.dataset import ImageDataset
-from attnbn.evaluation.confusion import mean_iou
+from attnbn.evaluation.confusion import confusion_matrix, mean_iou
 from attnbn.report.bars import Bar, bar_chart
 from attnbn.report.figures import Cell, Row, mask_picture
 from attnbn.report.gallery import choose, lowest
@@ -106,8 +106,9 @@ class MaskReport:
         page.table(
             header,
             table,
-            f"mIoU in per cent on {self.split}. Attention: the classifier's own maps as masks. Seeds: on the photographs that "
-            "the cues were made of, where those have masks; the share of a photograph that is seeded, by class, is the coverage.",
+            f"In per cent on {self.split}: mIoU of the classifier's own maps as masks; of cues made of these photographs as those "
+            "that were learned from, precision, recall and share of the photograph, means over the classes and the background; "
+            "mIoU of the segmentation before and after the CRF.",
         )
 
     def _classes(self, page: Page) -> None:
@@ -145,6 +146,11 @@ class MaskReport:
             assert sample.mask is not None
             photograph = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
             cells = [Cell(photograph), Cell(mask_picture(image, sample.mask.as_subclass(Tensor)))]
-            cells += [Cell(mask_picture(image, self.mask_of(place, name))) for place in range(len(self.rows))]
+            cells += [self._cell(image, sample.mask, self.mask_of(place, name)) for place in range(len(self.rows))]
             rows.append(Row(title, cells))
         return rows
+
+    def _cell(self, image: Tensor, truth: Tensor, mask: Tensor) -> Cell:
+        """A mask over its photograph, with its mean IoU there."""
+        counts = confusion_matrix(mask, truth.as_subclass(Tensor), len(self.dataset.classes) + 1)
+        return Cell(mask_picture(image, mask), f"{percent(float(mean_iou(counts)))} % mIoU")

@@ -20,7 +20,8 @@ from attnbn.segmentation.crf_large import lattice_mean_field
 Method = Literal["auto", "exact", "lattice"]
 
 EXACT_PIXELS = 64 * 64
-"""Maps of at most so many pixels get the exact kernel: 64 MiB and a tenth of a second an image. Both grow with the square."""
+"""Maps of at most so many pixels get the exact kernel: 64 MiB and some tenths of a second an image on a CPU. Both grow with the
+square."""
 
 SMALLEST = 1e-5
 """Probabilities below count as this in -log p, as is usual."""

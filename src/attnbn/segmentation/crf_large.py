@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def lattice_mean_field(images: Tensor, energies: Tensor, kernels: Kernels, itera
         ValueError: A standard deviation is too small for the lattice.
     """
     place = _place(images.shape[-2], images.shape[-1], images.device)
-    smooth = _normalised(place / kernels.gaussian_xy, kernels.gaussian_weight) if kernels.gaussian_weight else None
+    smooth = _smooth(*images.shape[-2:], kernels.gaussian_xy, kernels.gaussian_weight, images.device)
     marginals = torch.zeros_like(energies)
     for image, energy, refined in zip(images, energies, marginals, strict=True):
         lattices = [] if smooth is None else [smooth]
@@ -49,6 +50,15 @@ def lattice_mean_field(images: Tensor, energies: Tensor, kernels: Kernels, itera
         else:
             refined[taking_part] = _iterate(lattices, energy[taking_part], iterations)
     return marginals
+
+
+@lru_cache(maxsize=4)
+def _smooth(height: int, width: int, deviation: float, weight: float, device: torch.device) -> Lattice | None:
+    """The Gaussian kernel's lattice, None if it has no weight.
+
+    It does not depend on what is in an image, and photographs of a data set come in few sizes: some are kept, 10 MB each.
+    """
+    return _normalised(_place(height, width, device) / deviation, weight) if weight else None
 
 
 def _place(height: int, width: int, device: torch.device) -> Tensor:
