@@ -294,6 +294,16 @@ def test_dtype_and_graph() -> None:
     assert torch.allclose(got.float(), dense_crf(image, probabilities))
 
 
+def test_what_is_kept_of_a_size_is_not_used_for_other_settings() -> None:
+    image, probabilities = scene(4, 12, 14, 4)
+    first = dense_crf(image, probabilities, method="lattice")
+    for changed in ({"gaussian_xy": 1.0}, {"gaussian_weight": 30.0}, {"gaussian_weight": 0.0}):
+        assert not torch.allclose(dense_crf(image, probabilities, method="lattice", **changed), first, atol=1e-4)
+    turned = dense_crf(image.mT.contiguous(), probabilities.mT.contiguous(), method="lattice")
+    assert turned.shape == (1, 4, 14, 12)
+    assert torch.equal(dense_crf(image, probabilities, method="lattice"), first)
+
+
 @pytest.mark.parametrize("method", ["exact", "lattice"])
 def test_one_pixel_and_one_label(method: Any) -> None:
     assert dense_crf(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), torch.ones(1, 1, 1, 1), method=method).item() == 1

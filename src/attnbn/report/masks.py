@@ -106,8 +106,8 @@ class MaskReport:
         page.table(
             header,
             table,
-            f"In per cent on {self.split}: mIoU of the classifier's own maps as masks; of cues made of these photographs as those "
-            "that were learned from, precision, recall and share of the photograph, means over the classes and the background; "
+            f"In per cent on {self.split}: mIoU of the classifier's own maps as masks; of cues made of these photographs as "
+            "those learned from, precision, recall and share of the photograph, means over the classes and the background; "
             "mIoU of the segmentation before and after the CRF.",
         )
 
