@@ -11,6 +11,7 @@ from typing import Any
 from attnbn.config import RunConfig
 from attnbn.data.open import open_dataset
 from attnbn.experiments.ceiling import train_ceiling
+from attnbn.experiments.cues import CueSettings
 from attnbn.experiments.masks import MaskStage, Outcome, carry_out, write_report
 from attnbn.experiments.parallel import Job
 from attnbn.experiments.rows import Display, Run, check_earlier, job, plan, run_all, score
@@ -26,6 +27,9 @@ from attnbn.training.devices import check_device
 ROWS = {"demo-grad-cam": "Grad-CAM (L_t-cl)", "demo-attnbn": "AttnBN"}
 SPLIT = "test"
 """Split of the scenes that the figures are from; the threshold is chosen on another, ``dev``."""
+
+CUES = CueSettings(foreground=0.5, background_attention=0.15)
+"""Without saliency the literature's 0.2 and 0.05 leave cues that are wrong two times in three; settled by looking at ``dev``."""
 
 
 def demo(
@@ -128,6 +132,7 @@ def _masks(
             folder / f"masks-{run.row}",
             replace(config, seed=run.seed, device=run.config.device, cues="made by the stage"),
             SPLIT,
+            cues=CUES,
         )
         for run in figures
     }
