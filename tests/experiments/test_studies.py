@@ -37,7 +37,8 @@ def test_every_row_is_its_recipe(study, row) -> None:
     assert config == recipe_settings(row)  # read without the option parser
     own = as_row(study, row, config)
     assert own.loss == config.loss
-    assert own.data.source_fraction == (row.settings or {"data.source_fraction": 1})["data.source_fraction"]
+    own_recipe = {"table2-10": 0.1, "table2-50": 0.5}.get(row.recipe, 1)
+    assert own.data.source_fraction == row.settings.get("data.source_fraction", own_recipe)
 
 
 def test_a_weight_for_all_rows_reaches_those_that_have_the_term() -> None:

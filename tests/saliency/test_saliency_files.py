@@ -142,7 +142,9 @@ def test_broken_and_double_maps_are_errors_even_where_none_is_required(tmp_path:
 
 
 def test_bad_folders(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"folder of saliency maps, found none; check data\.saliency: .*no$"):
+    with pytest.raises(
+        InputError, match=r"folder of saliency maps, found none; check data\.saliency or --saliency: .*no$"
+    ):
         SaliencyFolder(tmp_path / "no")
     with pytest.raises(InputError, match="found no picture"):
         SaliencyFolder(tmp_path)
