@@ -96,6 +96,9 @@ def test_other_files_and_settings_that_do_not_fit(
             ["--gaussian-xy", "0"],
             "gaussian_xy above 0",
         ),
+        (lambda: None, ["--output", str(folder / "mask.jpg")], "expected a file that ends in .png"),
+        (lambda: None, ["--output", str(folder / "a.png")], "expected another file to write to"),
+        (lambda: None, ["--marginals", str(folder / "p.npz")], "expected another file to write to"),
         (lambda: (folder / "a.png").unlink(), [], "a.png"),
     ]:
         prepare()

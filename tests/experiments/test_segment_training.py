@@ -110,6 +110,14 @@ def test_a_second_stage_learns_from_masks_of_the_first(segmentation: Path, tmp_p
     assert results["steps"] == 6
     lines = (tmp_path / "second" / "metrics.jsonl").read_text().splitlines()
     assert set(json.loads(lines[-1])["terms"]) == {"masks"}
+    # the ids of the masks mean what their folder says, whatever the data set's own classes are
+    note = json.loads((masks / "segment.json").read_text())
+    (masks / "segment.json").write_text(json.dumps(note | {"classes": note["classes"][::-1]}))
+    results = train_segmenter(settings(None, tmp_path / "turned", "--masks", str(masks), "--training.steps", "1"))
+    assert results["classes"] == note["classes"][::-1]
+    wrong = settings(None, tmp_path / "wrong", "--masks", str(masks), "--classes", json.dumps(note["classes"]))
+    with pytest.raises(InputError, match="expected the classes of the masks"):
+        train_segmenter(wrong)
 
 
 def test_cues_and_image_are_mirrored_together(cues: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def refine_file(
         InputError: A file that cannot be read, or probabilities that are none or not this photograph's.
         RunError: A file cannot be written.
     """
+    for path, ending in ((output, ".png"), (marginals, ".npz")):
+        if path is not None and Path(path).suffix.lower() != ending:
+            raise InputError(f"expected a file that ends in {ending} to write to, got another: {path}")
+        if path is not None and any(
+            os.path.realpath(path) == os.path.realpath(read) for read in (image, probabilities)
+        ):
+            raise InputError(f"expected another file to write to than those that are read: {path}")
     pixels = read_image(image).as_subclass(Tensor)
     given = read_probabilities(probabilities)
     if given.shape[1:] != pixels.shape[1:]:

@@ -34,6 +34,7 @@ from attnbn.experiments.segment_feeds import (
     MaskedPhotographs,
     SeededPhotographs,
     Squash,
+    classes_of_masks,
     collate_cues,
 )
 from attnbn.inference.load_segmenter import read_segment_config
@@ -110,8 +111,14 @@ class _Data:
     def classes(self) -> tuple[str, ...]:
         return self.photographs.classes
 
-    def notes(self) -> list[str]:
+    def notes(self, grid: tuple[int, int]) -> list[str]:
+        """What a person should know; ``grid`` is that of the network's logits."""
         lines = [f"target: {self.photographs.describe()}", *(f"  {note}" for note in self.photographs.notes)]
+        if self.cues is not None and self.cues.grid != grid:
+            own, wanted = ("×".join(map(str, sides)) for sides in (self.cues.grid, grid))
+            lines.append(
+                f"  cues of {own} are read at the nearest of the network's {wanted} places (attnbn cues --grid)"
+            )
         return lines + ([] if self.selection is None else [f"selection: {self.selection.describe()}"])
 
 
@@ -137,7 +144,7 @@ def _plan(config: SegmentConfig) -> Plan:
     return Plan(
         config,
         _stored(config, data.classes),
-        data.notes() + ([] if built.report is None else [f"weights: {built.report}"]),
+        data.notes(grid) + ([] if built.report is None else [f"weights: {built.report}"]),
         task,
         fabric,
         stretches_of(config, len(data.photographs)),
@@ -155,11 +162,13 @@ def _open(config: SegmentConfig) -> _Data:
     data = config.data
     assert data.target is not None
     cues = None if config.cues is None else CueFolder(config.cues)
-    classes = config.classes if cues is None else cues.classes
-    if cues is not None and config.classes is not None and tuple(config.classes) != cues.classes:
+    own = cues.classes if cues is not None else classes_of_masks(config.masks or "")
+    what, place = ("cues", config.cues) if cues is not None else ("masks", config.masks)
+    if own is not None and config.classes is not None and tuple(config.classes) != own:
         raise InputError(
-            f"expected the classes of the cues ({', '.join(cues.classes)}), got {', '.join(config.classes)}: {cues.path}"
+            f"expected the classes of the {what} ({', '.join(own)}), got {', '.join(config.classes)}: {place}"
         )
+    classes = config.classes if own is None else own
     common: dict[str, Any] = {"classes": classes, "class_map": data.class_map}
     photographs = open_dataset(data.target, split=data.target_split, **common)
     if data.skip_broken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,22 @@ def collate_cues(items: Sequence[Seeded]) -> CueBatch:
         (torch.stack(labels) == 1).float(),
         torch.stack([item.cues for item in items]),
     )
+
+
+def classes_of_masks(folder: str | Path) -> tuple[str, ...] | None:
+    """The classes that a folder of masks was predicted with, as ``attnbn segment predict`` notes them; None where nobody did.
+
+    Raises:
+        InputError: The note is damaged.
+    """
+    place = Path(folder).expanduser()
+    for note in (place / "segment.json", place.parent / "segment.json"):
+        if note.is_file():
+            try:
+                return tuple(str(name) for name in json.loads(note.read_text(encoding="utf-8"))["classes"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(f"expected the classes of the masks, could not read them ({error}): {note}") from error
+    return None
 
 
 class MaskedPhotographs(ImageDataset):
