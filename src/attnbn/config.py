@@ -12,8 +12,11 @@ from typing import Any, Literal, get_origin, get_type_hints
 
 from attnbn.io.errors import InputError
 
-LOSS_TERMS = ("source_cl", "attention", "target_cl", "adversarial")
-"""The four terms of Eq. 7, in the paper's order."""
+LOSS_TERMS = ("source_cl", "attention", "target_cl", "adversarial", "dann", "coral")
+"""The four terms of Eq. 7, in the paper's order, and the two of peers that stand in the adversarial one's place."""
+
+ALIGNMENTS = ("adversarial", "dann", "coral")
+"""Terms that bring the domains' features together; a run has one of them at most."""
 
 PLACES = ("device", "devices", "nodes", "precision", "workers")
 """Settings that a resumed run may change: where it computes, not what."""
@@ -28,12 +31,19 @@ class DataConfig:
     the program).
 
     Attributes:
-        source: Single-label images with a foreground prior (the paper's D_s).
-        saliency: Folder of saliency maps parallel to the source's images; None where the source brings its own (scenes).
+        source: Single-label images with a foreground prior (the paper's D_s); a list of several is put together.
+        saliency: Folder of saliency maps parallel to the source's images, for a list of sources one each; None where the source
+            brings its own (scenes).
         target: Complex multi-label images (the paper's D_m), image-level labels only.
         source_split: Split of the source to train on, for kinds that have splits.
         target_split: Split of the target to train on.
         selection_split: Split of the target with masks on which the threshold is chosen; None: the threshold is 0.2.
+        hold_out: Share of the source's images kept apart, within each class and by the seed, on which the run is validated: what a
+            choice may rest on where the target's labels may not be looked at. 0: none, all are trained on.
+        test_split: Split of the target that ``adapt`` tests on; None: the images that ``target_hold_out`` keeps apart.
+        target_hold_out: Share of the target's images that is never trained on, by the seed.
+        single_label: Leave out images that do not show exactly one of the classes (in the target only when it is tested on, for in
+            training its labels are not read).
         classes: The classes, in order; None: those of the data sets, which must then agree.
         class_map: Names in the data sets -> names of the classes, e.g. ``{motorcycle: motorbike}``.
         source_fraction: Share of the source's images used, in (0, 1]; smaller shares are subsets of larger (Table 2).
@@ -46,12 +56,16 @@ class DataConfig:
         skip_broken: Leave out unreadable photographs (counted and named) instead of stopping at the first.
     """
 
-    source: str | None = None
-    saliency: str | None = None
+    source: str | list[str] | None = None
+    saliency: str | list[str] | None = None
     target: str | None = None
     source_split: str = "train"
     target_split: str = "train"
     selection_split: str | None = None
+    hold_out: float = 0.0
+    test_split: str | None = None
+    target_hold_out: float = 0.0
+    single_label: bool = False
     classes: list[str] | str | None = None
     class_map: dict[str, str] | None = None
     source_fraction: float = 1.0
@@ -99,12 +113,14 @@ class LossConfig:
         attention: λ1, weight of L_ac (Eq. 3).
         target_cl: Weight of L_t-cl (Eq. 4 on the target).
         adversarial: λ_adv, weight of L_adv (Eq. 6).
+        dann: Weight of a domain classifier's reversed gradient on pooled features (DANN), in L_adv's place.
+        coral: Weight of the distance between the domains' covariances of pooled features (Deep CORAL), in L_adv's place.
         normalize: Scale of M in Eq. 3: each map by its ``max``; the same with the maximum as a constant (``max_detached``);
             ``none``; or ``sigmoid`` in place of the ReLU.
         resolution: Eq. 3 is compared at this many times the attention's side, M up-sampled bilinearly.
         other_classes: Beyond the paper: weight, as a share of λ1, of pressing the other classes' maps on the source to zero,
             each divided by the largest value of all. 0: Eq. 3 speaks of the true class alone.
-        adversarial_warmup: Steps over which λ_adv rises linearly from 0.
+        adversarial_warmup: Steps over which the weight of the term that aligns the domains rises linearly from 0.
         over_classes: Eq. 4's sum over classes taken as a ``mean`` (PyTorch's convention) or as the ``sum`` it is written.
     """
 
@@ -112,6 +128,8 @@ class LossConfig:
     attention: float = 2.0
     target_cl: float = 1.0
     adversarial: float = 1e-3
+    dann: float = 0.0
+    coral: float = 0.0
     normalize: Literal["max", "max_detached", "none", "sigmoid"] = "max"
     resolution: int = 1
     other_classes: float = 0.0
@@ -270,6 +288,10 @@ def check_config(config: RunConfig) -> None:
         weight = getattr(loss, name)
         expect(weight >= 0, f"loss.{name}", "of at least 0", weight)
     expect(any(getattr(loss, name) for name in LOSS_TERMS), "a loss", "with a weight above 0", "none")
+    aligned = [f"loss.{name}" for name in ALIGNMENTS if getattr(loss, name)]
+    expect(len(aligned) < 2, "one of loss.adversarial, loss.dann and loss.coral", "above 0", " and ".join(aligned))
+    for name in ("hold_out", "target_hold_out"):
+        expect(0 <= getattr(data, name) < 1, f"data.{name}", "in [0, 1)", getattr(data, name))
     check_training(training)
     for phase in training.phases:
         for term in phase.terms or []:
