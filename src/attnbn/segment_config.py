@@ -152,7 +152,7 @@ class SegmentConfig:
         nodes: Machines, each started with the same command by torchrun.
         workers: Loader processes, on which the result does not depend; None: 4 beside a GPU, 0 on the CPU.
         versions: Of the packages that made a run, written into its ``config.yaml``; without effect when given.
-        classes: The classes, written into ``config.yaml``; None: those of the cues or of the data set.
+        classes: The classes, a list or ``cat,dog``, written into ``config.yaml``; None: those of the cues or of the data set.
     """
 
     kind: Literal["segment"] = "segment"
@@ -172,7 +172,7 @@ class SegmentConfig:
     nodes: int = 1
     workers: int | None = None
     versions: dict[str, str] | None = None
-    classes: list[str] | None = None
+    classes: list[str] | str | None = None
 
 
 def check_segment_config(config: SegmentConfig) -> None:

@@ -20,8 +20,8 @@ from attnbn.data.cue_files import ARCHIVE, CueFolder
 from attnbn.data.images import read_image, write_mask
 from attnbn.data.open import open_dataset
 from attnbn.data.scenes.compose import NAMES
-from attnbn.experiments import cues as experiment
-from attnbn.experiments.cues import CueSettings, CuesMade, write_cues
+from attnbn.experiments.segmentation import cues as experiment
+from attnbn.experiments.segmentation.cues import CueSettings, CuesMade, write_cues
 from attnbn.inference.load import load
 from attnbn.inference.predict import predict
 from attnbn.inference.shards import Shard
@@ -344,7 +344,10 @@ def test_runs_that_give_no_cues(run: Path, root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a finished run, got an unfinished one; .*train --resume .*copy$"):
         make(copy, root, tmp_path / "cues")
     (copy / "config.yaml").write_text("kind: segment\nclasses: [a]\n")
-    with pytest.raises(InputError, match=r"run of a classifier \(attnbn train\).*got one of attnbn segment: .*copy$"):
+    with pytest.raises(
+        InputError,
+        match=r"expected a classifier's run \(of attnbn train\), got a segmentation's; .*copy$",
+    ):
         make(copy, root, tmp_path / "cues")
     (root / "classes.txt").write_text("\n".join(["zebra", *NAMES[1:]]))
     shutil.rmtree(root / "SegmentationClass")

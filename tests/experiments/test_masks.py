@@ -19,12 +19,13 @@ from attnbn.data.images import read_mask
 from attnbn.data.open import open_dataset
 from attnbn.data.scenes.dataset import COUNTS
 from attnbn.evaluation.confusion import confusion_matrix, mean_iou
-from attnbn.experiments import masks as masks_module
 from attnbn.experiments.reproduce import Reproduction
+from attnbn.experiments.segmentation import masks as masks_module
+from attnbn.experiments.segmentation.table3 import MaskReproduction
 from attnbn.experiments.studies import STUDIES, Study, StudyRow
-from attnbn.experiments.table3 import MaskReproduction
 from attnbn.io.errors import InputError
 from attnbn.report.ablation import AblationReport
+from attnbn.segment_config import check_segment_config
 
 STUDY = Study(
     "tiny",
@@ -93,9 +94,9 @@ def test_what_is_done_is_not_done_again(finished: tuple[Path, dict[str, Any]], m
     def never(*_: object, **__: object) -> None:
         raise AssertionError("done already")
 
-    for name in ("train_segmenter", "segment_photographs"):
+    for name in ("train_segmenter", "score_segmentation"):
         monkeypatch.setattr(masks_module, name, never)
-    monkeypatch.setattr("attnbn.experiments.cues.predict", lambda *_, **__: iter(()))
+    monkeypatch.setattr("attnbn.experiments.segmentation.cues.predict", lambda *_, **__: iter(()))
     monkeypatch.setattr(AblationReport, "write", lambda page, path: None)
     assert study(finished[0]).run() == finished[1]
 
@@ -169,3 +170,14 @@ def test_flat_settings_leave_out_where_things_are() -> None:
     moved = replace(config, data=replace(config.data, target="scenes:target?count=9"), output="elsewhere")
     assert masks_module._flat(config) == masks_module._flat(moved)
     assert masks_module._flat(replace(config, seed=1)) != masks_module._flat(config)
+
+
+def test_a_stages_settings_are_whole(tmp_path: Path) -> None:
+    config = replace(parse_segment(DSRG).config, masks="elsewhere")
+    stage = masks_module.MaskStage(tmp_path / "run", tmp_path / "out", config, "dev")
+    check_segment_config(stage.settings)
+    assert stage.settings.cues == str(tmp_path / "out" / "cues-train")
+    assert (stage.settings.output, stage.settings.masks) == (str(tmp_path / "out" / "segment"), None)
+    assert stage.settings.model.weights == str(tmp_path / "run")
+    own = replace(config, model=replace(config.model, weights="IMAGENET1K_V1"))
+    assert replace(stage, config=own).settings.model.weights == "IMAGENET1K_V1"

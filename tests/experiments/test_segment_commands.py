@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from attnbn.cli.main import main
 from attnbn.data.images import read_mask, voc_palette
 from attnbn.data.open import open_dataset
 from attnbn.evaluation.confusion import confusion_matrix, iou, mean_iou
-from attnbn.experiments.segment_evaluate import evaluate_segmenter
+from attnbn.experiments.segmentation.evaluate import evaluate_segmenter
 from attnbn.inference.load_segmenter import load_segmenter
 from attnbn.inference.segment import segment_photographs
 from segment_runs import classifier_run, segmentation_run
@@ -128,6 +129,25 @@ def test_evaluate(seg: Path, voc: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert lines[-1] == "scales 0.75 1, mirrored too"
 
 
+def test_both_means_are_over_the_same_classes(
+    seg: Path, voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":  # no dog in the true masks, though the network sees some
+        mask = np.array(Image.open(voc / f"SegmentationClass/{name}.png"))
+        mask[mask == 12] = 8
+        picture = Image.fromarray(mask)
+        picture.putpalette(voc_palette().ravel().tolist())
+        picture.save(voc / f"SegmentationClass/{name}.png")
+    file = tmp_path / "out.json"
+    assert run("segment", "evaluate", seg, "--target", f"voc:{voc}", "--device", "cpu", "--json", file) == 0
+    figures = json.loads(file.read_text())
+    assert figures["mean_over"] == ["background", "kitty"]
+    for one in (figures, figures["before_crf"]):
+        assert one["miou"] == pytest.approx((one["iou"]["background"] + one["iou"]["kitty"]) / 2)
+    assert figures["before_crf"]["iou"]["dog"] == 0  # predicted, so it would count as 0 there
+    assert " before it, over 2 of 3 classes, those in the true masks, 2 images" in capsys.readouterr().out
+
+
 def test_evaluate_without_crf(seg: Path, voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["segment", "evaluate", seg, "--target", f"voc:{voc}", "--device", "cpu", "--no-crf", "--scales", "1"]
     assert run(*words) == 0
@@ -158,3 +178,52 @@ def test_messages(seg: Path, voc: Path, tmp_path: Path, capsys: pytest.CaptureFi
     ):  # fmt: skip
         assert message in fails(capsys, *words)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_runs_own_folder_is_no_place_for_results(
+    seg: Path, voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(seg, tmp_path / "seg"))
+    before = sorted(copy.rglob("*"))
+    photo = voc / "JPEGImages" / "a.jpg"
+    for more in ([], ["--overwrite"]):
+        line = fails(capsys, "segment", "predict", copy, photo, "--output", copy, "--device", "cpu", *more)
+        assert "got that of a run, which is kept; choose another --output" in line
+    assert sorted(copy.rglob("*")) == before
+
+
+def test_an_unfinished_run_is_named_and_used(
+    seg: Path, voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(seg, tmp_path / "seg"))
+    classifier = classifier_run(tmp_path / "run", CLASSES)
+    for name, folder, words in (
+        ("masks", copy, ["segment", "predict", copy, "--no-crf"]),
+        ("overlays", classifier, ["attend", classifier]),
+    ):
+        words += [voc / "JPEGImages" / "a.jpg", "--device", "cpu", "--output"]
+        assert run(*words, tmp_path / f"{name}-finished") == 0
+        assert capsys.readouterr().err == ""
+        (folder / "results.json").unlink()
+        assert run(*words, tmp_path / f"{name}-unfinished") == 0
+        line = f"attnbn: the run is not finished, its network is that after step 5: {folder}\n"
+        assert capsys.readouterr().err == line
+        assert list((tmp_path / f"{name}-unfinished" / name).iterdir())
+
+
+def test_json_is_refused_before_the_work(
+    seg: Path, voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("begun")
+
+    monkeypatch.setattr("attnbn.experiments.segmentation.evaluate.evaluate_segmenter", never)
+    monkeypatch.setattr("attnbn.experiments.evaluate.evaluate_run", never)
+    (tmp_path / "file").write_text("")
+    for words in (["segment", "evaluate", seg], ["evaluate", tmp_path / "run"]):
+        for place, came in (
+            (tmp_path, "a folder"),
+            (tmp_path / "file" / "a.json", f"one below a file ({tmp_path / 'file'})"),
+        ):
+            line = fails(capsys, *words, "--target", f"voc:{voc}", "--json", place)
+            assert f"argument --json: expected a file that can be written, got {came}: {place}" in line

@@ -15,10 +15,11 @@ from attnbn.cli.segment_train import parse
 from attnbn.data.cue_files import CueFolder
 from attnbn.data.images import read_mask, write_mask
 from attnbn.data.open import open_dataset
-from attnbn.experiments.segment import resume_segmenter, train_segmenter
-from attnbn.experiments.segment_feeds import Seeded, SeededPhotographs, Squash
-from attnbn.inference.load_segmenter import load_segmenter
+from attnbn.experiments.segmentation.feeds import Seeded, SeededPhotographs, Squash
+from attnbn.experiments.segmentation.train import resume_segmenter, train_segmenter
+from attnbn.inference.load_segmenter import load_segmenter, read_segment_config
 from attnbn.io.errors import InputError
+from attnbn.io.run_folder import RunFolder
 from attnbn.segment_config import SegmentConfig
 from attnbn.training.loop import Progress
 
@@ -96,6 +97,9 @@ def test_a_stopped_run_goes_on_bit_by_bit(segmentation: Path, cues: Path, tmp_pa
     config = settings(cues, folder, "--data.selection_split", "dev", "--training.validate_every", "3")
     with pytest.raises(Stop):
         train_segmenter(config, watch=stop)
+    assert (
+        load_segmenter(folder).unfinished == f"the run is not finished, its network is that after step 4 of 6: {folder}"
+    )
     assert resume_segmenter(folder)["seconds_since_resume_at_step"] == 4
     for name, tensor in newest(segmentation).items():
         assert torch.equal(tensor, newest(folder)[name]), name
@@ -115,6 +119,13 @@ def test_a_second_stage_learns_from_masks_of_the_first(segmentation: Path, tmp_p
     (masks / "segment.json").write_text(json.dumps(note | {"classes": note["classes"][::-1]}))
     results = train_segmenter(settings(None, tmp_path / "turned", "--masks", str(masks), "--training.steps", "1"))
     assert results["classes"] == note["classes"][::-1]
+    # one word, as for the other commands
+    names = note["classes"][::-1]
+    one = ["--masks", str(masks), "--training.steps", "1", "--classes"]
+    assert train_segmenter(settings(None, tmp_path / "word", *one, ", ".join(names)))["classes"] == names
+    assert read_segment_config(RunFolder(tmp_path / "word").config(), tmp_path)[1] == tuple(names)
+    with pytest.raises(InputError, match=r"expected class names as cat,dog or a list, got 'train,,car': --classes"):
+        train_segmenter(settings(None, tmp_path / "wrong", *one, "train,,car"))
     wrong = settings(None, tmp_path / "wrong", "--masks", str(masks), "--classes", json.dumps(note["classes"]))
     with pytest.raises(InputError, match="expected the classes of the masks"):
         train_segmenter(wrong)

@@ -16,8 +16,9 @@ from attnbn.cli.main import main
 from attnbn.data.classes import VOC_CLASSES
 from attnbn.data.images import voc_palette
 from attnbn.data.open import open_dataset
-from attnbn.experiments import submit as module
-from attnbn.experiments.submit import submit, voc_ids
+from attnbn.experiments.segmentation import submit as module
+from attnbn.experiments.segmentation.submit import submit
+from attnbn.experiments.voc_server import voc_ids
 from attnbn.inference.evaluate import segment
 from attnbn.inference.load import load
 from attnbn.inference.load_segmenter import load_segmenter
@@ -136,6 +137,7 @@ def test_ids() -> None:
     ids, notes = voc_ids(VOC_CLASSES, None, "run")
     assert (ids.tolist(), ids.dtype, notes) == (list(range(21)), torch.uint8, [])
     assert voc_ids(["sheep", "cat"], None, "run")[0].tolist() == [0, 17, 8]
+    assert voc_ids(["sheep", "cat"], None, "run")[1] == [name for name in VOC_CLASSES if name not in ("sheep", "cat")]
     with pytest.raises(InputError, match=r"expected a run on VOC's own classes.* got the class 'lion': runs/x$"):
         voc_ids(["cat", "lion"], None, "runs/x")
     with pytest.raises(InputError, match=r"got the class 'pet', which is cat and dog in one: runs/x$"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,6 +43,19 @@ def test_how_to_look_is_the_runs_unless_said_otherwise(tmp_path: Path) -> None:
     assert trained.look(scales=[1.0], flip=True, crf=False) == {"size": 48, "scales": [1.0], "flip": True, "crf": None}
 
 
+@pytest.mark.parametrize(("make", "loads"), [(segmentation_run, load_segmenter), (classifier_run, load)])
+def test_an_unfinished_run_says_so(tmp_path: Path, make: Any, loads: Any) -> None:
+    run = make(tmp_path / "run", CLASSES)
+    assert loads(run).unfinished is None
+    (run / "results.json").unlink()
+    line = "the run is not finished, its network is that after step 5"
+    assert loads(run).unfinished == f"{line}: {run}"
+    file = run / "checkpoints" / "step-00000005" / "state.json"
+    state = json.loads(file.read_text())
+    file.write_text(json.dumps(state | {"state": {"steps": 40}}))  # as the training loop writes it
+    assert loads(run).unfinished == f"{line} of 40: {run}"
+
+
 def test_messages(tmp_path: Path) -> None:
     seg = segmentation_run(tmp_path / "seg", CLASSES)
     run = classifier_run(tmp_path / "run", CLASSES)
@@ -58,12 +72,22 @@ def test_messages(tmp_path: Path) -> None:
     (seg / "results.json").write_text(json.dumps({"steps": 9}))
     with pytest.raises(InputError, match=r"last checkpoint \(step 9\) is missing .* of step 5; remove results\.json"):
         load_segmenter(seg)
+    state = (seg / "checkpoints" / "step-00000005" / "state.json").read_text()
     (seg / "results.json").unlink()  # an unfinished run may be looked at
     assert load_segmenter(seg).identity["step"] == 5
+    (seg / "checkpoints" / "step-00000005" / "state.json").write_text("{")
+    for loads in (lambda: load_segmenter(seg), lambda: load_segmenter(seg, checkpoint="last")):
+        with pytest.raises(InputError) as error:
+            loads()
+        assert str(error.value) == (
+            "expected a whole checkpoint, all are damaged (step-00000005: state.json is cut off or no JSON); bring one back "
+            f"from a copy or train the run again: {seg}/checkpoints"
+        )
+    (seg / "checkpoints" / "step-00000005" / "state.json").write_text(state)
     config = yaml.safe_load((seg / "config.yaml").read_text())
     for change, message in (
         ({"classes": None}, "expected the classes of the run as a list"),
-        ({"classes": ["cat"]}, "the checkpoint is of another network"),
+        ({"classes": ["cat"]}, "the checkpoint is of another architecture"),
         ({"colour": 1}, "unknown setting 'colour'"),
     ):
         (seg / "config.yaml").write_text(yaml.safe_dump(config | change))

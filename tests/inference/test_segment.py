@@ -15,7 +15,7 @@ from attnbn.data.dataset import ImageDataset
 from attnbn.data.sample import Sample
 from attnbn.data.transforms import eval_transform, normalize
 from attnbn.inference import segment
-from attnbn.inference.segment import Segmentation, figures_of, score_segmentation, segment_photographs
+from attnbn.inference.segment import Segmentation, SegmentationScore, score_segmentation, segment_photographs
 from attnbn.io.errors import InputError, RunError
 from attnbn.segment_config import CrfConfig
 
@@ -192,7 +192,7 @@ def test_the_real_crf_follows_colours(seg: TinySegmenter) -> None:
 
 
 def test_settings_that_no_crf_can_have(seg: nn.Module) -> None:
-    with pytest.raises(InputError, match=r"expected standard deviations .*: the settings inference\.crf$"):
+    with pytest.raises(InputError, match=r"expected a larger bilateral_rgb .*: the settings inference\.crf$"):
         run(seg, Flat((90, 80)), crf=CrfConfig(bilateral_rgb=1e-3, bilateral_xy=1e-3))
 
 
@@ -245,7 +245,7 @@ def test_scores_are_those_of_the_masks(seg: nn.Module, make_pictures: Any, monke
             mask = getattr(one, kind).numpy()
             expected += reference_confusion(one.truth.numpy()[counted], mask[counted], labels=range(4))
         np.testing.assert_array_equal(matrix.numpy(), expected)
-    figures = figures_of(scored.after, CLASSES)
+    figures = scored.figures(CLASSES)
     cells = scored.after.tolist()
     for i, name in enumerate(("background", *CLASSES)):
         column, row = sum(cells[j][i] for j in range(4)), sum(cells[i])
@@ -253,6 +253,18 @@ def test_scores_are_those_of_the_masks(seg: nn.Module, make_pictures: Any, monke
         assert figures["precision"][name] == pytest.approx(cells[i][i] / column)
         assert figures["recall"][name] == pytest.approx(cells[i][i] / row)
     assert figures["miou"] == pytest.approx(sum(figures["iou"].values()) / 4)
+    assert figures["mean_over"] == ["background", *CLASSES] and figures["images"] == 4
+
+
+def test_a_class_that_is_only_predicted_is_in_neither_mean() -> None:
+    before = torch.tensor([[6, 2, 0], [1, 3, 0], [0, 0, 0]])  # the second class is predicted before the CRF alone
+    after = before.clone()
+    before[0, 2] = 1
+    figures = SegmentationScore(before, after, 2, []).figures(("cat", "dog"))
+    assert figures["mean_over"] == ["background", "cat"]
+    assert figures["miou"] == pytest.approx((6 / 9 + 3 / 6) / 2)
+    assert figures["before_crf"]["miou"] == pytest.approx((6 / 10 + 3 / 6) / 2)
+    assert (figures["iou"]["dog"], figures["before_crf"]["iou"]["dog"]) == (None, 0)
 
 
 def test_scores_need_masks(seg: nn.Module, make_pictures: Any) -> None:

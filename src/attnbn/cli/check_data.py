@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from attnbn.cli.options import parser, positive
+from attnbn.cli.options import add_json, new_file, parser, positive
+from attnbn.cli.progress import bar
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -31,9 +31,9 @@ def main(arguments: Sequence[str]) -> None:
         metavar="A=B,C=D",
         help="names in the data sets, and what they become",
     )
-    options.add_argument("--json", metavar="FILE", help="write all findings and counts to this file")
+    add_json(options, "all findings and counts")
     options.add_argument(
-        "--sheet", metavar="FILE.png", help="write a contact sheet: images, masks, saliency, duplicates"
+        "--sheet", type=new_file, metavar="FILE.png", help="write a contact sheet: images, masks, saliency, duplicates"
     )
     options.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="threads (default: one a core)")
     given = options.parse_args(arguments)
@@ -72,17 +72,3 @@ def class_map(text: str) -> dict[str, str]:
     if not all(old.strip() and new.strip() for old, _, new in pairs):
         raise argparse.ArgumentTypeError(f"expected OLD=NEW,OLD=NEW, got {text}")
     return {old.strip(): new.strip() for old, _, new in pairs}
-
-
-@contextmanager
-def bar() -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr while it is a terminal; elsewhere nothing is shown."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(file=sys.stderr), transient=True) as shown:
-        task = shown.add_task("reading", total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     crf = CrfConfig(**{field.name: getattr(given, field.name) for field in fields(CrfConfig)})
     check_crf(crf, "the CRF")
 
-    from attnbn.experiments.crf import refine_file
+    from attnbn.experiments.segmentation.crf import refine_file
     from attnbn.training.devices import check_device
 
     changed = refine_file(

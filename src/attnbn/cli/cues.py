@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnbn.cli.check_data import bar
-from attnbn.cli.options import add_passes, add_run, name_broken, parser, passes_of, positive
-from attnbn.cli.progress import per_cent
+from attnbn.cli.options import add_output, add_passes, add_run, add_skip_broken, parser, passes_of, positive
+from attnbn.cli.outcome import say_done
+from attnbn.cli.progress import bar, per_cent
 
 SHOWN = 20
 """Photographs without a seed that are named; the report's JSON names all."""
@@ -23,21 +22,19 @@ def main(arguments: Sequence[str]) -> None:
         "classes, background from saliency (without it, from low attention), and a report on them.",
     )
     add_run(options)
+    add_skip_broken(options)
     options.add_argument("--target", required=True, metavar="KIND:PATH", help="voc:, folders:, csv: or scenes:")
     options.add_argument("--split", default="train", help="which split of it (default train)")
     options.add_argument(
         "--saliency", metavar="PATH_OR_DETECTOR",
         help="where the background comes from: a folder of maps, or onnx:FILE (default: where all attention is low)",
     )  # fmt: skip
-    options.add_argument(
-        "--output", required=True, metavar="CUES", help="where to write; work that was stopped goes on there"
-    )
+    add_output(options, "a folder of other cues", "CUES")
     _add_settings(options)
     add_passes(options)
-    options.add_argument("--overwrite", action="store_true", help="take over a folder of other cues")
     given = options.parse_args(arguments)
 
-    from attnbn.experiments.cues import CueSettings, write_cues
+    from attnbn.experiments.segmentation.cues import CueSettings, write_cues
 
     with bar() as progress:
         made = write_cues(
@@ -59,12 +56,9 @@ def main(arguments: Sequence[str]) -> None:
             overwrite=given.overwrite,
             progress=progress,
         )  # fmt: skip
-    for line in name_broken(made.broken):
-        print(line, file=sys.stderr)
     for line in made.notes:
         print(line)
-    already = f", {made.skipped:,} were there already" if made.skipped else ""
-    print(f"cues of {made.written:,} photograph{'' if made.written == 1 else 's'} written to {given.output}{already}")
+    say_done(made, "photograph", given.output, first="cues of ")
     if made.report is None:
         print(
             f"{made.missing:,} are left to other processes; whichever ends last gathers all (else: run once without RANK)"

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnbn.cli.options import add_passes, add_run, name_broken, parser, passes_of, share
+from attnbn.cli.options import add_json, add_passes, add_run, add_skip_broken, parser, passes_of, share
+from attnbn.cli.outcome import say_broken
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print."""
     options = parser("evaluate", "Score a run's attention maps (mIoU) and labels (mean AP) on a data set.")
     add_run(options)
+    add_skip_broken(options)
     options.add_argument("--target", required=True, metavar="KIND:PATH", help="voc:, folders:, csv: or scenes:")
     options.add_argument("--split", default="val", help="which split of it (default val)")
     options.add_argument("--threshold", type=share, help="instead of the one the run has stored")
     options.add_argument("--no-masks", action="store_true", help="score labels only, for VOC on the split of Main")
     add_passes(options)
-    options.add_argument("--json", metavar="FILE", help="write the figures to this file, as fractions")
+    add_json(options, "the figures, as fractions,")
     given = options.parse_args(arguments)
 
     from attnbn.cli.tables import figures_table
@@ -38,8 +39,7 @@ def main(arguments: Sequence[str]) -> None:
         batch_size=given.batch_size,
         skip_broken=given.skip_broken,
     )
-    for line in name_broken(figures.pop("left_out")):
-        print(line, file=sys.stderr)
+    say_broken(figures.pop("left_out"))
     for line in (*figures_table(figures), *_how(figures)):
         print(line)
     if given.json:

@@ -13,6 +13,7 @@ from attnbn.io.errors import AttnbnError, InputError
 COMMANDS = {
     "demo": "train Grad-CAM and AttnBN on scenes drawn by the program, and write a report (about 4 minutes)",
     "reproduce": "train all rows of a table of the paper and set them beside its values (hours)",
+    "adapt": "carry a classifier to another domain without its labels, row by row of Tables 6 and 7",
     "recipes": "list the recipes: what each reproduces and what it costs",
     "check-data": "find all that is wrong with your images, masks and saliency maps before training does",
     "train": "train on your images, or continue a run with --resume",
@@ -21,7 +22,7 @@ COMMANDS = {
     "saliency": "write saliency maps of photographs by a detector",
     "cues": "write localisation cues from a run's attention and saliency",
     "segment": "train on cues a network that segments; predict masks with it; score it",
-    "submit": "pack masks for the VOC evaluation server",
+    "submit": "pack masks or scores for the VOC evaluation server",
     "crf": "refine one photograph's probabilities by a dense CRF",
 }
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from attnbn.io.atomic import unwritable
 from attnbn.io.errors import InputError
 
 
@@ -21,9 +21,16 @@ def parser(command: str, description: str) -> Parser:
     return Parser(prog=f"attnbn {command}", description=description, allow_abbrev=False)
 
 
-def add_run(to: Parser) -> None:
-    """The finished run that a command uses, and where to compute."""
-    to.add_argument("run", metavar="RUN", help="folder of a finished run")
+def add_run(to: Parser, name: str = "RUN", text: str = "folder of a finished run", *, batch_size: int = 16) -> None:
+    """The finished run that a command uses, and where to compute.
+
+    Args:
+        to: The command's parser.
+        name: What the run is called: ``RUN``, ``SEG``, ``RUN_OR_SEG``.
+        text: What it is.
+        batch_size: The default.
+    """
+    to.add_argument("run", metavar=name, help=text)
     to.add_argument(
         "--checkpoint", choices=("last", "best"), default="last", help="which of its weights (default last)"
     )
@@ -31,10 +38,33 @@ def add_run(to: Parser) -> None:
     to.add_argument(
         "--workers", type=count, default=0, help="processes that read photographs (default 0: none but this)"
     )
-    to.add_argument("--batch-size", type=positive, default=16, help="photographs a forward pass (default 16)")
+    to.add_argument(
+        "--batch-size", type=positive, default=batch_size, help=f"photographs a forward pass (default {batch_size})"
+    )
+
+
+def add_skip_broken(to: Parser) -> None:
+    """Whether to stop at a photograph that cannot be read."""
     to.add_argument(
         "--skip-broken", action="store_true", help="leave out photographs that cannot be read, and name them"
     )
+
+
+def add_output(to: Parser, overwrite: str, name: str = "DIR") -> None:
+    """The folder that a command fills, and whether it may take over another's.
+
+    Args:
+        to: The command's parser.
+        overwrite: What folder ``--overwrite`` takes over.
+        name: What the folder is called.
+    """
+    to.add_argument("--output", required=True, metavar=name, help="where to write; work that was stopped goes on there")
+    to.add_argument("--overwrite", action="store_true", help=f"take over {overwrite}")
+
+
+def add_json(to: Parser, what: str) -> None:
+    """A file for what the command finds; refused at once where it cannot be written."""
+    to.add_argument("--json", type=new_file, metavar="FILE", help=f"write {what} to this file")
 
 
 def add_passes(to: Parser) -> None:
@@ -54,6 +84,25 @@ def add_passes(to: Parser) -> None:
 def passes_of(given: argparse.Namespace) -> dict[str, Any]:
     """What :func:`add_passes` read, as keyword arguments."""
     return {key: getattr(given, key) for key in ("scales", "flip", "layers", "fuse")}
+
+
+def add_look(to: Parser) -> None:
+    """How a photograph is segmented; what is not said is as in the run's settings (``inference``)."""
+    to.add_argument(
+        "--scales", type=float, nargs="+", metavar="FACTOR",
+        help="look at it at these sizes, factors on the run's own, and add the logits (default: the run's)",
+    )  # fmt: skip
+    to.add_argument(
+        "--flip", action=argparse.BooleanOptionalAction, default=None, help="look at its mirror image too, or not"
+    )
+    to.add_argument(
+        "--no-crf", action="store_true", help="leave out the dense CRF, which takes most of the time on CPUs"
+    )
+
+
+def look_of(given: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_look` read, as keyword arguments."""
+    return {"scales": given.scales, "flip": given.flip, "crf": not given.no_crf}
 
 
 def count(text: str) -> int:
@@ -80,13 +129,8 @@ def share(text: str) -> float:
     return value
 
 
-def name_broken(broken: Sequence[str], shown: int = 10) -> list[str]:
-    """Lines on photographs that were left out."""
-    if not broken:
-        return []
-    more = [f"  ... and {len(broken) - shown} more"] if len(broken) > shown else []
-    return [
-        f"left out {len(broken)} photograph{'' if len(broken) == 1 else 's'} that cannot be read:",
-        *(f"  {line}" for line in broken[:shown]),
-        *more,
-    ]
+def new_file(text: str) -> str:
+    """A file that can be written, so that hours of work are not begun for one that cannot."""
+    if reason := unwritable(text):
+        raise argparse.ArgumentTypeError(f"expected a file that can be written, got {reason}: {text}")
+    return text

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbn.cli.options import Parser, count, parser, positive
-from attnbn.experiments.studies import BENCH, BENCH_MASKS, STUDIES, Study, StudyRow, as_row
+from attnbn.experiments.studies import BENCH, BENCH_DETECTOR, STUDIES, Study, StudyRow, as_row
 from attnbn.io.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ def _masks(rows: Sequence[StudyRow], given: Any, words: list[str]) -> tuple[dict
 
     saliency: str | None = given.target_saliency
     if given.bench is not None:
-        kind, place = BENCH_MASKS["target-saliency"]
-        saliency = saliency or f"{kind}{Path(given.bench) / place}"
+        saliency = saliency or f"onnx:{Path(given.bench) / BENCH_DETECTOR}"
     configs = {}
     for row in rows:
         assert row.masks is not None
@@ -280,7 +279,7 @@ def main(arguments: Sequence[str]) -> None:
             Display(display.titled, display.say),
         )
         if command.segmentations:
-            from attnbn.experiments.table3 import MaskReproduction
+            from attnbn.experiments.segmentation.table3 import MaskReproduction
 
             masks = MaskReproduction(classifiers, command.segmentations, command.saliency).run()
         results = classifiers.run()

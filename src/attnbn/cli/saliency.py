@@ -3,62 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from attnbn.cli.options import Parser, name_broken, parser, positive, share
+from attnbn.cli.options import Parser, add_output, add_skip_broken, parser, positive, share
+from attnbn.cli.outcome import say_done
+from attnbn.cli.progress import bar
+from attnbn.io.errors import InputError
+
+if TYPE_CHECKING:
+    from attnbn.saliency.onnx import OnnxDetector
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, detect, print."""
-    options = parser(
-        "saliency", "Write the saliency map of each photograph, to be used as --saliency or --data.saliency."
-    )
-    options.add_argument(
-        "photographs",
-        nargs="+",
-        metavar="PATH",
-        help="photographs, folders, or data sets (voc:PATH, folders:PATH, csv:FILE)",
-    )
-    options.add_argument("--detector", required=True, metavar="onnx:FILE", help="the model, e.g. onnx:u2netp.onnx")
-    options.add_argument(
-        "--output", required=True, metavar="DIR", help="where to write; work that was stopped goes on there"
-    )
-    options.add_argument(
-        "--scale", type=share, default=1.0, help="width and height of a map, as a share of its photograph's (default 1)"
-    )
-    _add_model(options)
-    options.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    options.add_argument("--threads", type=positive, help="that compute (default: as many as torch uses)")
-    options.add_argument("--workers", type=positive, default=2, help="threads that read and write (default 2)")
-    options.add_argument(
-        "--batch-size",
-        type=positive,
-        default=1,
-        help="photographs a forward pass, if the model takes several (default 1)",
-    )
-    options.add_argument("--overwrite", action="store_true", help="take over a folder that another detector made")
-    options.add_argument(
-        "--skip-broken", action="store_true", help="leave out photographs that cannot be read, and name them"
-    )
-    given = options.parse_args(arguments)
+    given = _options().parse_args(arguments)
 
-    from pathlib import Path
-
-    from attnbn.cli.check_data import bar
     from attnbn.inference.saliency import write_saliency
     from attnbn.inference.saliency_sources import list_sources
-    from attnbn.io.errors import InputError
-    from attnbn.saliency.onnx import DetectorSettings, OnnxDetector
-    from attnbn.saliency.open import detector_file
 
-    model = detector_file(given.detector)
-    if model is None:
-        raise InputError(f"expected --detector onnx:FILE, got {given.detector}")
-    settings = DetectorSettings(
-        tuple(given.mean), tuple(given.std), given.white, given.output_index, given.activation, given.size
-    )
-    detector = OnnxDetector(model, settings=settings, threads=given.threads, device=given.device)
+    detector = _detector(given)
     photographs = list_sources(given.photographs, Path(given.output))
     with bar() as progress:
         done = write_saliency(
@@ -72,13 +37,50 @@ def main(arguments: Sequence[str]) -> None:
             workers=given.workers,
             progress=progress,
         )
-    for line in name_broken(done.broken):
-        print(line, file=sys.stderr)
-    already = f", {done.skipped:,} were there already" if done.skipped else ""
     constant = f"; nothing stands out in {done.constant:,} of them" if done.constant else ""
-    print(
-        f"{done.written:,} saliency map{'' if done.written == 1 else 's'} written to {given.output}{already}{constant}"
+    say_done(done, "saliency map", given.output, last=constant)
+
+
+def _detector(given: argparse.Namespace) -> OnnxDetector:
+    from attnbn.saliency.onnx import DetectorSettings, OnnxDetector
+    from attnbn.saliency.open import detector_file
+
+    model = detector_file(given.detector)
+    if model is None:
+        raise InputError(f"expected --detector onnx:FILE, got {given.detector}")
+    settings = DetectorSettings(
+        tuple(given.mean), tuple(given.std), given.white, given.output_index, given.activation, given.size
     )
+    return OnnxDetector(model, settings=settings, threads=given.threads, device=given.device)
+
+
+def _options() -> Parser:
+    options = parser(
+        "saliency", "Write the saliency map of each photograph, to be used as --saliency or --data.saliency."
+    )
+    options.add_argument(
+        "photographs",
+        nargs="+",
+        metavar="PATH",
+        help="photographs, folders, or data sets (voc:PATH, folders:PATH, csv:FILE)",
+    )
+    options.add_argument("--detector", required=True, metavar="onnx:FILE", help="the model, e.g. onnx:u2netp.onnx")
+    add_output(options, "a folder that another detector made")
+    options.add_argument(
+        "--scale", type=share, default=1.0, help="width and height of a map, as a share of its photograph's (default 1)"
+    )
+    _add_model(options)
+    options.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    options.add_argument("--threads", type=positive, help="that compute (default: as many as torch uses)")
+    options.add_argument("--workers", type=positive, default=2, help="threads that read and write (default 2)")
+    options.add_argument(
+        "--batch-size",
+        type=positive,
+        default=1,
+        help="photographs a forward pass, if the model takes several (default 1)",
+    )
+    add_skip_broken(options)
+    return options
 
 
 def _add_model(to: Parser) -> None:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnbn.cli.check_data import bar
-from attnbn.cli.options import name_broken, parser
-from attnbn.cli.progress import per_cent
-from attnbn.cli.segment_options import add_look, add_network, look_of
+from attnbn.cli.options import add_json, add_look, add_run, add_skip_broken, look_of, parser
+from attnbn.cli.outcome import say_broken
+from attnbn.cli.progress import bar, per_cent
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print."""
     options = parser("segment evaluate", "Score a segmentation run (mIoU), with and without the CRF in one pass.")
-    add_network(options, "SEG", "folder of a finished segmentation run")
+    add_run(options, "SEG", "folder of a finished segmentation run", batch_size=8)
+    add_skip_broken(options)
     options.add_argument("--target", required=True, metavar="KIND:PATH", help="a data set with masks: voc: or scenes:")
     options.add_argument("--split", default="val", help="which split of it (default val)")
     add_look(options)
-    options.add_argument(
-        "--skip-broken", action="store_true", help="leave out photographs that cannot be read, and name them"
-    )
-    options.add_argument("--json", metavar="FILE", help="write the figures to this file, as fractions")
+    add_json(options, "the figures, as fractions,")
     given = options.parse_args(arguments)
 
-    from attnbn.experiments.segment_evaluate import evaluate_segmenter
+    from attnbn.experiments.segmentation.evaluate import evaluate_segmenter
     from attnbn.io.atomic import write_json
 
     with bar() as progress:
@@ -41,8 +37,7 @@ def main(arguments: Sequence[str]) -> None:
             skip_broken=given.skip_broken,
             progress=progress,
         )
-    for line in name_broken(figures["left_out"]):
-        print(line, file=sys.stderr)
+    say_broken(figures["left_out"])
     for line in table(figures):
         print(line)
     if given.json:
@@ -62,5 +57,8 @@ def table(figures: Mapping[str, Any]) -> list[str]:
         lines.append(f"{name:<{width}}  " + "  ".join(f"{per_cent(value):>7}" for value in row))
     means = f"mIoU {per_cent(figures['miou'])}"
     means += f" with the CRF, {per_cent(before['miou'])} before it" if refined else ", without CRF"
+    counted, known = len(figures["mean_over"]), len(figures["iou"])
+    if counted < known:
+        means += f", over {counted} of {known} classes, those in the true masks"
     look = "scales " + " ".join(f"{scale:g}" for scale in figures["scales"])
     return [*lines, "", f"{means}, {figures['images']} images", look + (", mirrored too" if figures["flip"] else "")]

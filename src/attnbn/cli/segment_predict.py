@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbn.cli.check_data import bar
-from attnbn.cli.options import name_broken, parser
-from attnbn.cli.segment_options import add_look, add_network, look_of
+from attnbn.cli.options import add_look, add_output, add_run, add_skip_broken, look_of, parser
+from attnbn.cli.outcome import say_done, say_unfinished
+from attnbn.cli.progress import bar
 from attnbn.io.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +22,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parser(
         "segment predict", "Write masks (palette PNG) and overlays of photographs or of a data set's split."
     )
-    add_network(options, "SEG", "folder of a finished segmentation run")
+    add_run(options, "SEG", "folder of a finished segmentation run", batch_size=8)
+    add_skip_broken(options)
     options.add_argument("photographs", nargs="*", metavar="PHOTO_OR_FOLDER")
     options.add_argument("--target", metavar="KIND:PATH", help="a data set in place of photographs")
     options.add_argument("--split", help="which split of it (default train)")
@@ -31,17 +31,11 @@ def main(arguments: Sequence[str]) -> None:
         "--given-labels", action="store_true",
         help="keep to the classes that the data set's labels name: masks for a second stage of training",
     )  # fmt: skip
-    options.add_argument(
-        "--output", required=True, metavar="DIR", help="where to write; work that was stopped goes on there"
-    )
+    add_output(options, "a folder that another run made")
     options.add_argument(
         "--probabilities", action="store_true", help="write the probabilities before the CRF too, for attnbn crf"
     )
     add_look(options)
-    options.add_argument("--overwrite", action="store_true", help="take over a folder that another run made")
-    options.add_argument(
-        "--skip-broken", action="store_true", help="leave out photographs that cannot be read, and name them"
-    )
     given = options.parse_intermixed_args(arguments)  # photographs may come after the options, and may be none
     _check(given)
 
@@ -50,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     from attnbn.training.devices import check_device
 
     trained = load_segmenter(given.run, checkpoint=given.checkpoint, device=check_device(given.device))
+    say_unfinished(trained.unfinished)
     with bar() as progress:
         done = segment_to_files(
             trained.network,
@@ -65,10 +60,7 @@ def main(arguments: Sequence[str]) -> None:
             workers=given.workers,
             progress=progress,
         )
-    for line in name_broken(done.broken):
-        print(line, file=sys.stderr)
-    already = f", {done.skipped:,} were there already" if done.skipped else ""
-    print(f"{done.written:,} mask{'' if done.written == 1 else 's'} written to {given.output}{already}")
+    say_done(done, "mask", given.output)
 
 
 def _check(given: argparse.Namespace) -> None:

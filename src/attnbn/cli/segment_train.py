@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, train, print."""
     command = parse(arguments)
     from attnbn.cli.progress import TrainingDisplay, per_cent
-    from attnbn.experiments.segment import resume_segmenter, train_segmenter
+    from attnbn.experiments.segmentation.train import resume_segmenter, train_segmenter
 
     results: dict[str, Any]
     with TrainingDisplay(sys.stderr) as display:

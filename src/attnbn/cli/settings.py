@@ -39,7 +39,7 @@ def parse_settings(
     """The command line as settings.
 
     Args:
-        kind: A frozen dataclass of settings; its name in YAML files is ``kind: segment`` for segmentations.
+        kind: A frozen dataclass of settings; YAML files say ``kind: segment`` or ``kind: adapt`` for those that have one.
         arguments: The words after the command.
         command: Its name, for messages.
         description: For ``--help``.
@@ -67,7 +67,7 @@ def parse_settings(
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --output holds")
     parser.add_class_arguments(kind, None)
     fields: dict[str, Any] = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    argv = _recipe_first(list(arguments), "segment" if "kind" in fields else "bridge")
+    argv = _recipe_first(list(arguments), fields["kind"].default if "kind" in fields else "bridge")
     try:
         parsed = parser.parse_args(argv)
         values = parser.instantiate(parsed)
@@ -101,7 +101,7 @@ def _recipe_first(argv: list[str], kind: str) -> list[str]:
     return front + rest
 
 
-_USED_BY = {"segment": "attnbn segment train", "bridge": "attnbn train"}
+_USED_BY = {"segment": "attnbn segment train", "bridge": "attnbn train", "adapt": "attnbn adapt"}
 
 
 def _readable(path: Path, kind: str) -> Path:
@@ -114,7 +114,7 @@ def _readable(path: Path, kind: str) -> Path:
         raise InputError(f"expected YAML, could not read it ({' '.join(str(error).split())[:120]}): {path}") from error
     if not isinstance(values, dict):
         raise InputError(f"expected settings by name in a YAML file, found none: {path}")
-    own = "segment" if values.get("kind") == "segment" else "bridge"
-    if own != kind:
+    own = values.get("kind", "bridge")
+    if own != kind and own in _USED_BY:
         raise InputError(f"expected settings for {_USED_BY[kind]}, got those for {_USED_BY[own]}: {path}")
     return path

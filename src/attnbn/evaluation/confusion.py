@@ -56,9 +56,20 @@ def iou(matrix: Tensor) -> Tensor:
     return hits.double() / union
 
 
-def mean_iou(matrix: Tensor) -> Tensor:
-    """Mean of :func:`iou` over the classes present in truth or prediction, float64 ``…``; NaN if there is no pixel."""
-    return iou(matrix).nanmean(-1)
+def mean_iou(matrix: Tensor, over: Tensor | None = None) -> Tensor:
+    """Mean of :func:`iou`, float64 ``…``; NaN if there is no pixel.
+
+    Args:
+        matrix: ``…×C×C`` counts, rows the truth.
+        over: bool ``C``, the classes to average over; None: those present in truth or prediction.
+    """
+    values = iou(matrix)
+    return (values if over is None else values[..., over]).nanmean(-1)
+
+
+def in_truth(matrix: Tensor) -> Tensor:
+    """Which classes the truth has a pixel of, bool ``…×C``: the same whatever was predicted."""
+    return matrix.sum(-1) > 0
 
 
 def precision(matrix: Tensor) -> Tensor:
@@ -71,12 +82,13 @@ def recall(matrix: Tensor) -> Tensor:
     return _diagonal(matrix).double() / matrix.sum(-1)
 
 
-def figures_of(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+def figures_of(matrix: Tensor, classes: Sequence[str], over: Tensor | None = None) -> dict[str, Any]:
     """All of the above by name, as fractions.
 
     Args:
         matrix: int64 ``(N+1)×(N+1)``, background first.
         classes: Names of the N classes.
+        over: As in :func:`mean_iou`.
 
     Returns:
         ``miou``, and ``iou``, ``precision`` and ``recall`` by class name, ``background`` included.
@@ -84,7 +96,7 @@ def figures_of(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
     names = ("background", *classes)
     kinds = {"iou": iou, "precision": precision, "recall": recall}
     by_name = {kind: dict(zip(names, figure(matrix).tolist(), strict=True)) for kind, figure in kinds.items()}
-    return {"miou": float(mean_iou(matrix)), **by_name}
+    return {"miou": float(mean_iou(matrix, over)), **by_name}
 
 
 def _diagonal(matrix: Tensor) -> Tensor:

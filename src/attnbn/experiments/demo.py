@@ -11,11 +11,11 @@ from typing import Any
 from attnbn.config import RunConfig
 from attnbn.data.open import open_dataset
 from attnbn.experiments.ceiling import train_ceiling
-from attnbn.experiments.cues import CueSettings
-from attnbn.experiments.masks import MaskStage, Outcome, carry_out, write_report
 from attnbn.experiments.parallel import Job
 from attnbn.experiments.rows import Display, Run, check_earlier, job, plan, run_all, score
 from attnbn.experiments.runner import Watch, quiet, versions
+from attnbn.experiments.segmentation.cues import CueSettings
+from attnbn.experiments.segmentation.masks import MaskStage, Outcome, carry_out, write_report
 from attnbn.io.atomic import write_json
 from attnbn.io.run_folder import METRICS, RESULTS, RunFolder
 from attnbn.report.ablation import AblationReport
@@ -130,7 +130,7 @@ def _masks(
         run: MaskStage(
             run.folder,
             folder / f"masks-{run.row}",
-            replace(config, seed=run.seed, device=run.config.device, cues="made by the stage"),
+            replace(config, seed=run.seed, device=run.config.device),
             SPLIT,
             cues=CUES,
         )

@@ -90,7 +90,7 @@ class Reproduction:
         jobs = self._jobs(runs)
         for run in runs:
             if self._finished(run):
-                self._figures[run] = score(run, self._split)
+                self._figures[run] = score(run, self.scored_split)
         todo = [run for run in runs if run not in self._figures]
         if self._figures:
             self.display.say(f"{len(self._figures)} of {len(runs)} runs are finished already")
@@ -101,7 +101,7 @@ class Reproduction:
         def done(place: int, result: dict[str, Any]) -> None:
             nonlocal results
             run = todo[place]
-            self._figures[run] = score(run, self._split)
+            self._figures[run] = score(run, self.scored_split)
             results = self._write(runs)
             miou, seconds = self._figures[run]["miou"], result["seconds"]
             shown = "no mIoU" if miou is None else f"{100 * miou:.1f} % mIoU"
@@ -116,7 +116,8 @@ class Reproduction:
         return next(iter(self.configs.values()))
 
     @property
-    def _split(self) -> str:
+    def scored_split(self) -> str:
+        """The split that all figures are from."""
         split = self.split or self._any.data.selection_split
         if split is None:
             raise InputError("expected a split with masks to score the rows on: give --data.selection_split or --split")
@@ -146,7 +147,7 @@ class Reproduction:
         """The trainings, after everything that could refuse one of them has been looked at."""
         for run in runs:
             check_earlier(run, self.overwrite)
-        check_split(self._any, self._split)
+        check_split(self._any, self.scored_split)
         steps: dict[str, int] = {}
         jobs = {}
         for run in runs:
@@ -169,8 +170,8 @@ class Reproduction:
         return {
             "study": self.study.name,
             "complete": len(finished) == len(runs),
-            "split": self._split,
-            "rows": [_entry(rows[run.row], run, self._split, self._figures[run]) for run in finished],
+            "split": self.scored_split,
+            "rows": [_entry(rows[run.row], run, self.scored_split, self._figures[run]) for run in finished],
             "summary": summarize(
                 [(run.row, rows[run.row].label, self._figures[run]) for run in finished], self.rows[0].name
             ),
@@ -206,7 +207,7 @@ class Reproduction:
             assert data.target is not None
             classes = RunFolder(shown[0].folder).config()["data"]["classes"]
             dataset = open_dataset(
-                data.target, split=self._split, classes=classes, class_map=data.class_map, masks=True
+                data.target, split=self.scored_split, classes=classes, class_map=data.class_map, masks=True
             )
             self._views = Views(dataset, check_device(self._any.device))
         planned = len(self.rows) * len(self.seeds)
@@ -217,7 +218,7 @@ class Reproduction:
             command=self.command,
             rows=shown,
             views=self._views,
-            split=self._split,
+            split=self.scored_split,
             photographs=7,
             further=True,
             published=PAPER,

@@ -214,10 +214,8 @@ BENCH = {
 }
 """What ``--bench DIR`` sets: a prefix and a place under ``DIR``."""
 
-BENCH_MASKS = {
-    "target-saliency": ("onnx:", "weights/u2netp.onnx"),
-}
-"""The same for studies that go on to masks."""
+BENCH_DETECTOR = "weights/u2netp.onnx"
+"""Under ``DIR``, the detector that ``--bench DIR`` takes for the target's saliency in studies that go on to masks."""
 
 
 def recipe_settings(row: StudyRow) -> RunConfig:

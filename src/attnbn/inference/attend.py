@@ -29,7 +29,7 @@ from attnbn.inference.overlay import Picture, captioned, overlay
 from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import Photographs, check_name, list_photographs
 from attnbn.inference.predict import Prediction, predict
-from attnbn.inference.shards import Shard, current_shard, own
+from attnbn.inference.shards import Shard, remaining
 from attnbn.io.atomic import write_bytes
 
 MANIFEST = "attend.json"
@@ -98,9 +98,8 @@ def attend(
     # The threshold is no part of the digest: it changes the masks alone, and a folder without masks has none.
     claimed = claim(folder / MANIFEST, made_by, command="attend", overwrite=overwrite, loose={"threshold": used})
     files = _Files(folder, tuple(classes), used, claimed.digest)
-    mine = own(dataset.names, shard or current_shard())
-    wanted = [i for i in mine if not files.complete(dataset.names[i])]
-    done = Done(skipped=len(mine) - len(wanted))
+    wanted, skipped = remaining(dataset.names, files.complete, shard)
+    done = Done(skipped=skipped)
     paths = {dataset.names[i]: dataset.paths[i] for i in wanted}
     for prediction in predict(
         net, dataset, size=size, indices=wanted, **passes.settings(), batch_size=batch_size, workers=workers, device=device,

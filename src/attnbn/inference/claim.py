@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
+from attnbn.io.run_folder import CONFIG
 
 
 @dataclass
@@ -66,12 +67,13 @@ def claim(
             They are no part of the digest.
 
     Raises:
-        InputError: The folder holds the results of another run or of other settings, or was made by nothing we know.
+        InputError: The folder is a file or a run's own, holds the results of another run or of other settings, or was made by
+            nothing we know.
     """
     folder = path.parent
-    # Through JSON once, so that what is compared is what a file can hold (no tuples, no paths).
-    wanted: dict[str, Any] = json.loads(json.dumps(made_by, default=str))
-    earlier = _read(path)
+    check_place(folder)
+    wanted = as_stored(made_by)
+    earlier = read_manifest(path)
     # hidden files: the manifest that another process of this work is just writing
     if earlier is None and not overwrite and folder.is_dir() and any(p.name[0] != "." for p in folder.iterdir()):
         raise InputError(
@@ -83,12 +85,56 @@ def claim(
     different += [key for key, value in now.items() if None not in (before.get(key), value) and before[key] != value]
     if different and not overwrite:
         raise InputError(
-            f"expected a new folder or results of the same run, got those of another ({', '.join(different)} differ): "
+            f"expected a new folder or results of the same run, got those of another ({in_words(different, before, wanted)}): "
             f"choose another --output or say --overwrite: {folder}"
         )
     kept = {key: before.get(key) if value is None and not different else value for key, value in now.items()}
     manifest = {**wanted, **kept}
     return Claim(digest_of(wanted), path, None if manifest == earlier else manifest)
+
+
+def check_place(folder: Path) -> None:
+    """Refuse what never becomes a folder of results, whatever is said of overwriting.
+
+    Raises:
+        InputError: It is a file, or a run's own folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"expected --output to be a folder, got a file: {folder}")
+    if (folder / CONFIG).is_file():
+        raise InputError(
+            f"expected a folder for results, got that of a run, which is kept; choose another --output: {folder}"
+        )
+
+
+def as_stored(made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """Through JSON once, so that what is compared is what a file can hold (no tuples, no paths)."""
+    stored: dict[str, Any] = json.loads(json.dumps(made_by, default=str))
+    return stored
+
+
+def in_words(different: Sequence[str], earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two makings; of another run its folder is named, of the same run its other checkpoint.
+
+    >>> in_words(["identity", "flip"], {"identity": {"run": "/a", "step": 5}}, {"identity": {"run": "/b", "step": 5}})
+    'made by the run /a; flip differ'
+    """
+    before, after = earlier.get("identity"), now.get("identity")
+    words = []
+    if (
+        "identity" in different
+        and isinstance(before, dict)
+        and isinstance(after, dict)
+        and {"run", "step"} <= before.keys()
+    ):
+        if before["run"] != after.get("run"):
+            words.append(f"made by the run {before['run']}")
+        elif any(before.get(key) != after.get(key) for key in ("checkpoint", "step")):
+            words.append(f"made by the same run's checkpoint {before.get('checkpoint')} of step {before.get('step')}")
+        elif before.get("sha256") != after.get("sha256"):
+            words.append("made by the same run before it was trained anew")
+    rest = [key for key in different if key != "identity" or not words]
+    return "; ".join(words + ([f"{', '.join(rest)} differ"] if rest else []))
 
 
 def digest_of(made_by: Mapping[str, Any]) -> str:
@@ -97,7 +143,8 @@ def digest_of(made_by: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """What a manifest holds; None where there is none, empty where it is damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

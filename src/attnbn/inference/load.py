@@ -12,10 +12,10 @@ from torch import nn
 
 from attnbn.config import RunConfig, config_from_dict
 from attnbn.inference.evaluate import DEFAULT_THRESHOLD
+from attnbn.inference.restore import restore
 from attnbn.io.errors import InputError
-from attnbn.io.run_folder import RESULTS, RunFolder
+from attnbn.io.run_folder import RunFolder
 from attnbn.models.build import build_network
-from attnbn.training.checkpoint import CheckpointFolder
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class TrainedRun:
         threshold: Share of a map's maximum from which a pixel is foreground.
         threshold_split: Split it was chosen on; None: it is the default.
         identity: Which run and checkpoint this is.
+        unfinished: A line that says how far the run is; None where it is finished.
     """
 
     network: nn.Module
@@ -37,6 +38,7 @@ class TrainedRun:
     threshold: float
     threshold_split: str | None
     identity: dict[str, Any]
+    unfinished: str | None = None
 
 
 def load(run: str | os.PathLike[str], *, checkpoint: str = "last", device: str | torch.device = "cpu") -> TrainedRun:
@@ -51,36 +53,26 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "last", device: str |
         InputError: if there is no run, no whole checkpoint, or its weights do not fit its settings.
     """
     folder = RunFolder(run)
-    stored = folder.config()
-    config, classes = read_config(stored, folder.path)
-    saved = CheckpointFolder(folder.checkpoints).named(checkpoint)
-    # no weights are drawn that the checkpoint is about to replace
-    with torch.device("meta"):
-        network = build_network(replace(config.model, weights=None), len(classes), activation_of(config)).network
-    try:
-        network.load_state_dict(saved.module("network"), assign=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"the checkpoint is of another architecture than {folder.path}/config.yaml says: {reason}"
-        ) from error
-    if config.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    results = folder.results()
-    if checkpoint == "last" and results and saved.step != results["steps"]:
-        raise InputError(
-            f"the run's last checkpoint (step {results['steps']}) is missing or damaged, and its threshold is not that of step "
-            f"{saved.step}; remove {RESULTS} and continue the run with --resume: {folder.path}"
-        )
+    config, classes = read_config(folder.config(), folder.path)
+    model = replace(config.model, weights=None)
+    restored = restore(
+        folder,
+        lambda: build_network(model, len(classes), activation_of(config)).network,
+        checkpoint=checkpoint,
+        device=device,
+        channels_last=config.channels_last,
+    )
     # the best checkpoint brings the threshold of its own validation
-    threshold = saved.state["validation"]["threshold"] if checkpoint == "best" else results.get("threshold")
+    best = checkpoint == "best"
+    threshold = restored.checkpoint.state["validation"]["threshold"] if best else restored.results.get("threshold")
     return TrainedRun(
-        network.to(device).eval().requires_grad_(False),
+        restored.network,
         classes,
         config,
         DEFAULT_THRESHOLD if threshold is None else threshold,
         config.data.selection_split if threshold is not None else None,
-        {"run": os.fspath(folder.path.resolve()), "checkpoint": checkpoint, "step": saved.step, "sha256": saved.sha256},
+        restored.identity,
+        restored.unfinished,
     )
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from attnbn.config import config_from_dict
+from attnbn.inference.restore import restore
 from attnbn.io.errors import InputError
-from attnbn.io.run_folder import RESULTS, RunFolder
+from attnbn.io.run_folder import RunFolder
 from attnbn.models.segmenters import build_segmenter
 from attnbn.segment_config import SegmentConfig
-from attnbn.training.checkpoint import CheckpointFolder
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class TrainedSegmenter:
         classes: Names of its N classes, the background not among them.
         config: The run's settings.
         identity: Which run and checkpoint this is.
+        unfinished: A line that says how far the run is; None where it is finished.
     """
 
     network: nn.Module
     classes: tuple[str, ...]
     config: SegmentConfig
     identity: dict[str, Any]
+    unfinished: str | None = None
 
     def look(
         self, *, scales: Sequence[float] | None = None, flip: bool | None = None, crf: bool = True
@@ -69,31 +71,15 @@ def load_segmenter(
     """
     folder = RunFolder(seg)
     config, classes = read_segment_config(folder.config(), folder.path)
-    saved = CheckpointFolder(folder.checkpoints).named(checkpoint)
-    # no weights are drawn that the checkpoint is about to replace
-    with torch.device("meta"):
-        network = build_segmenter(replace(config.model, weights=None), len(classes)).network
-    try:
-        network.load_state_dict(saved.module("network"), assign=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"the checkpoint is of another network than {folder.path}/config.yaml says: {reason}"
-        ) from error
-    steps = folder.results().get("steps", saved.step)
-    if checkpoint == "last" and saved.step != steps:
-        raise InputError(
-            f"the run's last checkpoint (step {steps}) is missing or damaged, the newest whole one is of step {saved.step}; "
-            f"remove {RESULTS} and continue the run with --resume: {folder.path}"
-        )
-    if config.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TrainedSegmenter(
-        network.to(device).eval().requires_grad_(False),
-        classes,
-        config,
-        {"run": os.fspath(folder.path.resolve()), "checkpoint": checkpoint, "step": saved.step, "sha256": saved.sha256},
+    model = replace(config.model, weights=None)
+    restored = restore(
+        folder,
+        lambda: build_segmenter(model, len(classes)).network,
+        checkpoint=checkpoint,
+        device=device,
+        channels_last=config.channels_last,
     )
+    return TrainedSegmenter(restored.network, classes, config, restored.identity, restored.unfinished)
 
 
 def is_segmenter(stored: Mapping[str, Any]) -> bool:

@@ -26,7 +26,7 @@ from torch import Tensor
 from attnbn.data.images import read_image
 from attnbn.inference.claim import Claim, Done, claim
 from attnbn.inference.photographs import Photograph
-from attnbn.inference.shards import Shard, current_shard, own
+from attnbn.inference.shards import Shard, remaining
 from attnbn.io.atomic import write_bytes
 from attnbn.io.errors import InputError
 from attnbn.saliency.files import is_constant
@@ -102,9 +102,10 @@ def write_saliency(
     del made_by["model"]  # a file that was renamed is the same model
     claimed = claim(folder / MANIFEST, made_by, command="attnbn saliency", overwrite=overwrite)
     digest = claimed.digest
-    mine = [photographs[i] for i in own([source.name for source in photographs], shard or current_shard())]
-    wanted = [source for source in mine if not _complete(folder, source, digest)]
-    done = Detected(skipped=len(mine) - len(wanted))
+    sources = {source.name: source for source in photographs}
+    indices, skipped = remaining(list(sources), lambda name: _complete(folder, sources[name], digest), shard)
+    wanted = [photographs[index] for index in indices]
+    done = Detected(skipped=skipped)
 
     def read(source: Photograph) -> _Read | str:
         try:

@@ -20,15 +20,16 @@ from torchvision.transforms.v2 import functional as v2
 from attnbn.data.dataset import ImageDataset
 from attnbn.data.sample import Sample
 from attnbn.data.transforms import normalize
-from attnbn.evaluation.confusion import confusion_matrix, figures_of
+from attnbn.evaluation.confusion import confusion_matrix, figures_of, in_truth
 from attnbn.inference.modes import evaluating, parameter
 from attnbn.inference.passes import Passes, check_passes
 from attnbn.inference.reading import Item, Reader, batches, readable
+from attnbn.io.atomic import without_nan
 from attnbn.io.errors import InputError, RunError
 from attnbn.segment_config import CrfConfig
 from attnbn.segmentation.crf import dense_crf
 
-__all__ = ["Segmentation", "SegmentationScore", "figures_of", "refined", "score_segmentation", "segment_photographs"]
+__all__ = ["Segmentation", "SegmentationScore", "refined", "score_segmentation", "segment_photographs"]
 
 LARGEST = 1024
 """Longest side in pixels at which a photograph is segmented; of a larger one the result is enlarged. The CRF's kernels
@@ -235,13 +236,34 @@ class SegmentationScore:
     images: int
     broken: list[str]
 
+    def figures(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The figures as they stand in JSON: fractions, and None where a figure does not exist.
 
-def score_segmentation(net: nn.Module, dataset: ImageDataset, **how: Any) -> SegmentationScore:
+        Args:
+            classes: Names of the N classes.
+
+        Returns:
+            ``miou``, ``iou``, ``precision`` and ``recall`` by class name; ``before_crf``, the same without the CRF;
+            ``mean_over``, the names that both ``miou`` are means over: those that the true masks show, the background among
+            them, for a class that is only ever predicted would enter one mean and not the other; ``images``.
+        """
+        over = in_truth(self.after)
+        names = [name for name, there in zip(("background", *classes), over.tolist(), strict=True) if there]
+        figures: dict[str, Any] = without_nan(
+            figures_of(self.after, classes, over) | {"before_crf": figures_of(self.before, classes, over)}
+        )
+        return figures | {"mean_over": names, "images": self.images}
+
+
+def score_segmentation(
+    net: nn.Module, dataset: ImageDataset, *, each: Callable[[Segmentation], None] | None = None, **how: Any
+) -> SegmentationScore:
     """Segment a data set and count its pixels, with and without the CRF in one pass.
 
     Args:
         net: The network.
         dataset: With masks.
+        each: Called with every photograph's segmentation, to keep it.
         **how: As :func:`segment_photographs`.
 
     Raises:
@@ -260,6 +282,8 @@ def score_segmentation(net: nn.Module, dataset: ImageDataset, **how: Any) -> Seg
             after += confusion_matrix(one.mask, one.truth, classes)
         except ValueError as error:
             raise InputError(f"{error}: the mask of {one.name}") from error
+        if each is not None:
+            each(one)
         images += 1
     if not images:
         raise InputError(f"expected photographs to evaluate, got none that can be read: {dataset.title}")

@@ -24,7 +24,7 @@ from attnbn.inference.overlay import segmentation_overlay
 from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import check_name
 from attnbn.inference.segment import Segmentation, segment_photographs
-from attnbn.inference.shards import Shard, current_shard, own
+from attnbn.inference.shards import Shard, remaining
 from attnbn.io.atomic import write_bytes
 from attnbn.segment_config import CrfConfig
 
@@ -93,9 +93,8 @@ def segment_to_files(
     made_by |= {"crf": None if crf is None else asdict(crf), "given_labels": dataset.title if given_labels else None}
     claimed = claim(folder / MANIFEST, made_by, command="attnbn segment predict", overwrite=overwrite)
     files = _Files(folder, ("background", *dataset.classes), probabilities, claimed.digest)
-    mine = own(dataset.names, shard or current_shard())
-    wanted = [index for index in mine if not files.complete(dataset.names[index])]
-    done = Done(skipped=len(mine) - len(wanted))
+    wanted, skipped = remaining(dataset.names, files.complete, shard)
+    done = Done(skipped=skipped)
     files.tidy(dataset.names[index] for index in wanted)
     for one in segment_photographs(
         net, dataset, size=size, **how, crf=crf, indices=wanted, given_labels=given_labels, probabilities=probabilities,

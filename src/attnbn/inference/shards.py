@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from attnbn.io.errors import InputError
@@ -63,3 +63,24 @@ def shard_of(name: str, world: int) -> int:
 def own(names: Iterable[str], shard: Shard) -> list[int]:
     """Indices of the names that belong to the shard, in order."""
     return [index for index, name in enumerate(names) if shard_of(name, shard.world) == shard.rank]
+
+
+def remaining(
+    names: Sequence[str], complete: Callable[[str], bool], shard: Shard | None = None
+) -> tuple[list[int], int]:
+    """What a process has still to do.
+
+    Args:
+        names: All photographs.
+        complete: Whether the results of one are there.
+        shard: The process's share; None: as the launcher says.
+
+    Returns:
+        Indices of the shard's names that are to do, in order; and how many of its names are done.
+
+    >>> remaining(["a", "b", "c"], lambda name: name == "b", Shard())
+    ([0, 2], 1)
+    """
+    mine = own(names, current_shard() if shard is None else shard)
+    wanted = [index for index in mine if not complete(names[index])]
+    return wanted, len(mine) - len(wanted)

@@ -65,6 +65,21 @@ def _umask() -> int:
     return mask
 
 
+def unwritable(path: str | os.PathLike[str]) -> str | None:
+    """Why a file can surely not be written, to be asked before long work; None where nothing speaks against it.
+
+    >>> unwritable("/")
+    'a folder'
+    """
+    path = Path(path)
+    if path.is_dir():
+        return "a folder"
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        return f"one below a file ({above})"
+    return None if os.access(above, os.W_OK) else f"one in a folder that is write-protected ({above})"
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` atomically."""
     with atomic_file(path) as file:

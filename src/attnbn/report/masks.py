@@ -30,7 +30,7 @@ class MaskRow:
         name: As the tables show it.
         attention: Figures of its attention maps as masks on the same split, one per seed; see
             :func:`attnbn.inference.evaluate.summary`.
-        masks: Figures of the segmentation, one per seed; see :func:`attnbn.experiments.masks.carry_out`.
+        masks: Figures of the segmentation, one per seed; see :func:`attnbn.experiments.segmentation.masks.carry_out`.
         published: The paper's mIoU as a fraction, or None.
     """
 

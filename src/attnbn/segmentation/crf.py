@@ -65,6 +65,7 @@ def dense_crf(
         ``B×C×H×W``, summing to one over C, of the probabilities' dtype; computed in float32.
 
     Raises:
+        TypeError: Images or probabilities that are no tensors.
         ValueError: Shapes that do not fit, images that are not uint8, probabilities that are not finite, negative or do not
             sum to one within 1e-3, or a setting out of its range.
 
@@ -105,7 +106,12 @@ def _check_settings(
             raise ValueError(f"expected {name} to be one of {', '.join(choices)}, got {value}")
 
 
-def _check_tensors(images: Tensor, probabilities: Tensor) -> None:
+def _check_tensors(images: object, probabilities: object) -> None:
+    for name, value in (("images", images), ("probabilities", probabilities)):
+        if not isinstance(value, Tensor):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            raise TypeError(f"expected {name} as a torch.Tensor, got {kind}; torch.from_numpy makes one of an array")
+    assert isinstance(images, Tensor) and isinstance(probabilities, Tensor)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"expected images uint8 B×3×H×W, got {images.dtype} {_shape(images)}")
     if not probabilities.is_floating_point() or probabilities.ndim != 4:

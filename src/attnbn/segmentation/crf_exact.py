@@ -16,6 +16,9 @@ from attnbn.segmentation.crf_kernels import Kernels, sending
 _TINY = 1e-30
 """Kernel values below are set to 0: they carry nothing, and denormal numbers make products ten times slower."""
 
+_SMALLEST = 1e-15
+"""Smaller deviations give the same kernel, 1 at the pixel itself and 0 elsewhere, but no finite float32."""
+
 _CACHE = 2**20
 
 _MEMORY = 2**30
@@ -114,7 +117,7 @@ def _squared_distances(height: int, width: int, device: torch.device) -> Tensor:
 
 def _exponent(deviation: float) -> float:
     """exp(-d² / 2σ²) = 2^(this · d²); powers of two are the quicker ones."""
-    return -0.5 / (deviation**2 * math.log(2))
+    return -0.5 / (max(deviation, _SMALLEST) ** 2 * math.log(2))
 
 
 def _gaussian(squared: Tensor, deviation: float) -> Tensor:

@@ -34,7 +34,7 @@ def lattice_mean_field(images: Tensor, energies: Tensor, kernels: Kernels, itera
         float32 ``B×C×N``.
 
     Raises:
-        ValueError: A standard deviation is too small for the lattice.
+        ValueError: A standard deviation is too small for the lattice; naming it.
     """
     place = _place(images.shape[-2], images.shape[-1], images.device)
     smooth = _smooth(*images.shape[-2:], kernels.gaussian_xy, kernels.gaussian_weight, images.device)
@@ -42,8 +42,8 @@ def lattice_mean_field(images: Tensor, energies: Tensor, kernels: Kernels, itera
     for image, energy, refined in zip(images, energies, marginals, strict=True):
         lattices = [] if smooth is None else [smooth]
         if kernels.bilateral_weight:
-            points = torch.cat([place / kernels.bilateral_xy, image.flatten(1) / kernels.bilateral_rgb])
-            lattices.append(_normalised(points, kernels.bilateral_weight))
+            deviations = {"bilateral_xy": kernels.bilateral_xy, "bilateral_rgb": kernels.bilateral_rgb}
+            lattices.append(_normalised([place, image.flatten(1)], deviations, kernels.bilateral_weight))
         taking_part = energy.isfinite().any(1)
         if bool(taking_part.all()):
             refined.copy_(_iterate(lattices, energy, iterations))
@@ -58,7 +58,7 @@ def _smooth(height: int, width: int, deviation: float, weight: float, device: to
 
     It does not depend on what is in an image, and photographs of a data set come in few sizes: some are kept, 10 MB each.
     """
-    return _normalised(_place(height, width, device) / deviation, weight) if weight else None
+    return _normalised([_place(height, width, device)], {"gaussian_xy": deviation}, weight) if weight else None
 
 
 def _place(height: int, width: int, device: torch.device) -> Tensor:
@@ -68,10 +68,24 @@ def _place(height: int, width: int, device: torch.device) -> Tensor:
     return torch.stack([columns.flatten(), rows.flatten()])
 
 
-def _normalised(points: Tensor, weight: float) -> Lattice:
-    """A lattice that applies √w n^-½ K n^-½ √w, n = K 1."""
-    lattice = Lattice(points)
-    ones = torch.ones(points.shape[1], 1, device=points.device)
+def _normalised(features: list[Tensor], deviations: dict[str, float], weight: float) -> Lattice:
+    """A lattice that applies √w n^-½ K n^-½ √w, n = K 1.
+
+    Args:
+        features: Tensors ``d×N``.
+        deviations: The standard deviation of each, under its setting's name.
+        weight: w.
+
+    Raises:
+        ValueError: A deviation is too small; naming the one that cuts its feature into most pieces.
+    """
+    parts = list(zip(features, deviations.items(), strict=True))
+    try:
+        lattice = Lattice(torch.cat([feature / deviation for feature, (_, deviation) in parts]))
+    except ValueError as error:
+        _, name, value = max((float(feature.amax()) / value, name, value) for feature, (name, value) in parts)
+        raise ValueError(f"expected a larger {name} for an image of this size, got {value:g}: {error}") from error
+    ones = torch.ones(features[0].shape[1], 1, device=features[0].device)
     sums = lattice.slice(lattice.blur(lattice.splat(ones)))[:, 0]
     lattice.scale((weight / sums).sqrt_())
     return lattice

@@ -22,6 +22,10 @@ _PIECE = 512
 """Points summed in one go when splatting. Corners of an even sky have ten thousands, which would keep one thread busy."""
 
 
+_FARTHEST = 2**20
+"""Deviations from 0 at most: coordinates on the lattice are then below 2²³, where float32 still has halves."""
+
+
 @dataclass(frozen=True)
 class Bags:
     """A sparse matrix as weighted sums of rows: output row r = Σ_k weights[k] · values[rows[k]] over its k.
@@ -48,10 +52,16 @@ class Lattice:
         points: float32 ``d×N``, in units of the standard deviation.
 
     Raises:
-        ValueError: The points lie so many deviations apart that corners cannot be numbered in 63 bits.
+        ValueError: The points lie so many deviations apart that float32 cannot tell corners from one another, or 63 bits not
+            number them.
     """
 
     def __init__(self, points: Tensor) -> None:
+        farthest = float(points.abs().amax())
+        if not farthest <= _FARTHEST:  # nor NaN
+            raise ValueError(
+                f"points lie up to {farthest:.3g} deviations from 0, at most {_FARTHEST:,} can be told apart"
+            )
         corner, ranks, weights = _simplices(points)
         strides, keys = _keys(corner, ranks)
         steps = _steps(strides, points.device)
@@ -137,8 +147,7 @@ def _keys(corner: Tensor, ranks: Tensor) -> tuple[list[int], Tensor]:
     strides = [math.prod(extent[:i]) for i in range(d)]
     if strides[-1] * extent[d - 1] >= 2**63:
         raise ValueError(
-            "expected standard deviations that are less small for an image of this size, got "
-            f"one whose kernel spans {max(extent) // (d + 1)} cells of the lattice"
+            f"points span {max(extent) // (d + 1):,} cells of the lattice along one axis, too many to number"
         )
     strides.append(0)
     stride = torch.tensor(strides, device=corner.device)

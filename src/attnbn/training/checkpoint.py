@@ -177,11 +177,18 @@ class CheckpointFolder:
         """
         if name != "last":
             return read_checkpoint(self.path / name)
-        checkpoint, damaged = self.newest()
-        if checkpoint is None:
-            reason = "; ".join(damaged) or "none was written yet"
-            raise InputError(f"expected a checkpoint ({reason}): {self.path}")
-        return checkpoint
+        damaged: list[str] = []
+        for folder in self._steps():
+            found = _read(folder)
+            if isinstance(found, Checkpoint):
+                return found
+            damaged.append(f"{folder.name}: {found}")
+        if not damaged:
+            raise InputError(f"expected a checkpoint, none was written yet: {self.path}")
+        raise InputError(
+            f"expected a whole checkpoint, all are damaged ({'; '.join(damaged)}); bring one back from a copy or train the run "
+            f"again: {self.path}"
+        )
 
     def weights_file(self) -> Path:
         """The file that holds the newest checkpoint's tensors.
@@ -201,13 +208,23 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         InputError: if a file is missing, cut off or changed.
     """
+    found = _read(folder)
+    if isinstance(found, Checkpoint):
+        return found
+    raise InputError(f"expected a whole checkpoint, {found}: {folder}")
+
+
+def _read(folder: Path) -> Checkpoint | str:
+    """A checkpoint, or what is wrong with it."""
     try:
         state: Mapping[str, Any] = json.loads((folder / STATE).read_text())
         data = (folder / TENSORS).read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(f"expected a whole checkpoint, could not read it ({error}): {folder}") from error
-    if state.get("format") != FORMAT:
-        raise InputError(f"expected a checkpoint of format {FORMAT}, got {state.get('format')}: {folder}")
+    except OSError as error:
+        return f"could not read {Path(str(error.filename)).name} ({error.strerror})"
+    except ValueError:
+        return f"{STATE} is cut off or no JSON"
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return f"{STATE} is not of format {FORMAT}"
     if hashlib.sha256(data).hexdigest() != state.get("sha256"):
-        raise InputError(f"the checkpoint is damaged (its checksum differs): {folder}")
+        return f"the checksum of {TENSORS} differs"
     return Checkpoint(int(state["step"]), safetensors.torch.load(data), dict(state["state"]), str(state["sha256"]))

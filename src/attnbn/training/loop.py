@@ -315,6 +315,7 @@ class Loop:
             best = None if math.isinf(self.state.best) else self.state.best
             loop = {"sums": self.state.sums, "counts": self.state.counts, "best": best}
             state: dict[str, Any] = {"phase": phase, "loop": loop, "optimizers": plain}
+            state["steps"] = self.stretches[-1].stop
             if validation is not None:
                 state["validation"] = validation
             if precision := self.fabric.strategy.precision.state_dict():

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from attnbn.config import RunConfig
+from attnbn.data.class_maps import resolve_class_map
 from attnbn.data.open import open_dataset
-from attnbn.experiments.masks import COMPARED, MaskStage, Outcome, carry_out, write_report
 from attnbn.experiments.parallel import Job
 from attnbn.experiments.reproduce import Reproduction
 from attnbn.experiments.rows import Run, plan, run_all, score
 from attnbn.experiments.runner import stretches_of, versions
+from attnbn.experiments.segmentation.masks import COMPARED, MaskStage, Outcome, carry_out, write_report
+from attnbn.inference.claim import as_stored
 from attnbn.inference.saliency import write_saliency
 from attnbn.inference.saliency_sources import list_sources
 from attnbn.io.atomic import write_json
@@ -60,11 +59,11 @@ class MaskReproduction:
         saliency = self.saliency
         if saliency is not None:
             open_saliency(saliency)  # what is missing is to be found before hours of training
-        for row, config in self.segmentations.items():
-            check_segment_config(self._settings(config, one.configs[row], 0, Path("unknown")))
+        split = one.scored_split
+        stages = {run: self._stage(run, split) for run in runs}
+        for stage in stages.values():
+            check_segment_config(stage.settings)
         one.run()
-        split = self._split()
-        stages = {run: self._stage(run, split, saliency) for run in runs}
         if saliency is not None:
             folder = self._saliency(saliency, runs[0])
             stages = {run: replace(stage, saliency=folder) for run, stage in stages.items()}
@@ -82,20 +81,17 @@ class MaskReproduction:
         done = run_all(jobs, one.processes, runs[0].config.device)
         return self._write(stages, dict(zip(runs, done, strict=True)), split)
 
-    def _split(self) -> str:
-        split = self.classifiers.split or next(iter(self.classifiers.configs.values())).data.selection_split
-        assert split is not None  # the classifiers were scored on it
-        return split
-
-    def _settings(self, config: SegmentConfig, classifier: RunConfig, seed: int, cues: Path) -> SegmentConfig:
-        own = classifier.data
-        data = replace(config.data, target=own.target, target_split=own.target_split, class_map=own.class_map)
-        return replace(config, data=data, seed=seed, device=classifier.device, cues=str(cues))
-
-    def _stage(self, run: Run, split: str, saliency: str | None) -> MaskStage:
+    def _stage(self, run: Run, split: str) -> MaskStage:
         folder = run.folder.with_name(f"{run.folder.name}-masks")
-        config = self._settings(self.segmentations[run.row], run.config, run.seed, folder)
-        return MaskStage(run.folder, folder, config, split, saliency)
+        segmentation, own = self.segmentations[run.row], run.config.data
+        data = replace(
+            segmentation.data,
+            target=own.target,
+            target_split=own.target_split,
+            class_map=resolve_class_map(own.class_map),
+        )
+        config = replace(segmentation, data=data, seed=run.seed, device=run.config.device)
+        return MaskStage(run.folder, folder, config, split)
 
     def _saliency(self, spec: str, run: Run) -> str:
         """A detector's maps of all photographs, made once for all rows; a folder as it is."""
@@ -163,4 +159,4 @@ def _steps(config: SegmentConfig) -> int:
 
 
 def _compared(config: SegmentConfig) -> dict[str, Any]:
-    return {key: value for key, value in json.loads(json.dumps(asdict(config))).items() if key in COMPARED}
+    return {key: value for key, value in as_stored(asdict(config)).items() if key in COMPARED}

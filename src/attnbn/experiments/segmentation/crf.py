@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from attnbn.data.images import read_image, write_mask
@@ -83,6 +84,7 @@ def read_probabilities(path: str | Path) -> Tensor:
         InputError: There is no such file or array, the array is of another kind, or it was pickled.
     """
     try:
+        _check_kind(path)
         arrays = np.load(path, allow_pickle=False)
         if not isinstance(arrays, np.lib.npyio.NpzFile):
             raise InputError(f"expected an .npz file with an array {KEY}, got a single array: {path}")
@@ -104,3 +106,23 @@ def read_probabilities(path: str | Path) -> Tensor:
         shape = "×".join(map(str, values.shape)) or "a single number"
         raise InputError(f"expected {KEY} as floats C×H×W with C of 1 to 255, got {values.dtype} {shape}: {path}")
     return torch.from_numpy(values.astype(np.float32))
+
+
+def _check_kind(path: str | Path) -> None:
+    """Refuse what is no file of NumPy's: NumPy would take it for a pickle.
+
+    Raises:
+        InputError: Naming the kind of picture, where it is one.
+    """
+    with open(path, "rb") as file:
+        head = file.read(6)
+    if head.startswith((b"PK", b"\x93NUMPY")):
+        return
+    try:
+        with Image.open(path) as picture:
+            kind = f"a {picture.format} picture"
+    except (OSError, Image.DecompressionBombError):
+        kind = "another kind of file" if head else "an empty file"
+    raise InputError(
+        f"expected an .npz file with an array {KEY}, got {kind}; save with np.savez(path, {KEY}=...): {path}"
+    )

@@ -18,14 +18,15 @@ from torch import Tensor
 from attnbn.data.cue_files import write_archive
 from attnbn.data.dataset import ImageDataset
 from attnbn.data.open import has_masks, open_dataset, place_of
-from attnbn.experiments.cue_work import PAGE, REPORT, CueWork
+from attnbn.experiments.segmentation.cue_work import PAGE, REPORT, CueWork
+from attnbn.inference.claim import Done
 from attnbn.inference.layers import LAST
-from attnbn.inference.load import TrainedRun, load
+from attnbn.inference.load import TrainedRun, load, read_config
 from attnbn.inference.maps import Fuse
 from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import check_name
 from attnbn.inference.predict import predict
-from attnbn.inference.shards import Shard, current_shard, own
+from attnbn.inference.shards import Shard, remaining
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
 from attnbn.io.run_folder import RunFolder
@@ -78,22 +79,16 @@ class CueSettings:
 
 
 @dataclass
-class CuesMade:
+class CuesMade(Done):
     """What :func:`write_cues` did.
 
     Attributes:
-        written: Photographs done now.
-        skipped: Photographs that were complete already.
         missing: Photographs that other processes have still to do.
-        broken: One line for each photograph that could not be read.
         notes: One line each about what was left out or assumed.
         report: What stands in ``report.json``; None as long as photographs are missing.
     """
 
-    written: int = 0
-    skipped: int = 0
     missing: int = 0
-    broken: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     report: dict[str, Any] | None = None
 
@@ -163,9 +158,8 @@ def write_cues(
         "settings": {**asdict(settings), **passes.settings(), "saliency": described},
     }
     folder = CueWork(Path(output).expanduser(), trained.classes, settings.grid, made_by, overwrite)
-    mine = own(names, current_shard() if shard is None else shard)
-    wanted = [indices[i] for i in mine if not folder.complete(names[i])]
-    done.skipped = len(mine) - len(wanted)
+    own, done.skipped = remaining(names, folder.complete, shard)
+    wanted = [indices[i] for i in own]
     place = {dataset.names[index]: index for index in wanted}
     for prediction in predict(
         trained.network, dataset, size=trained.config.data.size, indices=wanted, attend="labels", **passes.settings(),
@@ -191,11 +185,7 @@ def write_cues(
 def _classifier(run: str | os.PathLike[str], checkpoint: str, device: str) -> TrainedRun:
     """The finished run of a classifier."""
     folder = RunFolder(run)
-    if folder.config().get("kind") == "segment":
-        raise InputError(
-            f"expected the run of a classifier (attnbn train), whose attention gives cues, got one of attnbn segment: "
-            f"{folder.path}"
-        )
+    read_config(folder.config(), folder.path)  # refuses a segmentation's, before what is said of attnbn train
     if not folder.finished:
         raise InputError(
             f"expected a finished run, got an unfinished one; finish it with attnbn train --resume {folder.path}"

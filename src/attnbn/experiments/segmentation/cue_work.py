@@ -6,8 +6,6 @@ photographs and the settings; ``unfinished.json`` says in words what the mark st
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from attnbn.data.cue_files import (
     write_seeds,
 )
 from attnbn.data.images import write_mask
+from attnbn.inference.claim import as_stored, check_place, digest_of, in_words, read_manifest
 from attnbn.io.atomic import explained, write_json
 from attnbn.io.errors import InputError
 from attnbn.segmentation.cues import seeds_to_mask
@@ -50,15 +49,11 @@ class CueWork:
         self, path: Path, classes: Sequence[str], grid: tuple[int, int], made_by: Mapping[str, Any], overwrite: bool
     ) -> None:
         self.path, self.classes, self.grid = path, tuple(classes), grid
-        # Through JSON once, so that what is compared is what a file can hold.
-        self.made_by: dict[str, Any] = json.loads(
-            json.dumps({"classes": list(classes), "grid": list(grid), **made_by}, default=str)
-        )
-        self.mark = hashlib.blake2b(json.dumps(self.made_by, sort_keys=True).encode(), digest_size=16).hexdigest()
+        self.made_by = as_stored({"classes": list(classes), "grid": list(grid), **made_by})
+        self.mark = digest_of(self.made_by)
         self._begun = False
-        if path.exists() and not path.is_dir():
-            raise InputError(f"expected --output to be a folder, got a file: {path}")
-        begun, ended = _read_json(path / UNFINISHED), _read_json(path / MANIFEST)
+        check_place(path)
+        begun, ended = read_manifest(path / UNFINISHED), read_manifest(path / MANIFEST)
         earlier = ended if begun is None else begun
         if earlier is None and path.is_dir() and any(path.iterdir()):
             raise InputError(
@@ -66,9 +61,10 @@ class CueWork:
             )
         different = [] if earlier is None else _differences(earlier, self.made_by)
         if different and not overwrite:
+            how = in_words(different, earlier or {}, self.made_by)
             raise InputError(
-                f"expected a new folder or cues made alike, got others ({', '.join(different)} differ): choose another "
-                f"--output or say --overwrite: {path}"
+                f"expected a new folder or cues made alike, got others ({how}): choose another --output or say "
+                f"--overwrite: {path}"
             )
 
     def complete(self, name: str) -> bool:
@@ -86,7 +82,7 @@ class CueWork:
 
     def _begin(self) -> None:
         """Say whose the folder is from now on; what stood for other cues goes."""
-        ended = _read_json(self.path / MANIFEST)
+        ended = read_manifest(self.path / MANIFEST)
         if self._begun or (ended is not None and not _differences(ended, self.made_by)):
             return
         write_json(self.path / UNFINISHED, self.made_by)
@@ -102,10 +98,12 @@ class CueWork:
 
     def report(self, names: Sequence[str]) -> dict[str, Any] | None:
         """The report of a folder that is finished for exactly these photographs; else None."""
-        ended = _read_json(self.path / MANIFEST)
+        ended = read_manifest(self.path / MANIFEST)
         if ended is None or _differences(ended, self.made_by) or ended.get("names") != list(names):
             return None
-        return _read_json(self.path / REPORT) if all((self.path / name).is_file() for name in (PAGE, ARCHIVE)) else None
+        return (
+            read_manifest(self.path / REPORT) if all((self.path / name).is_file() for name in (PAGE, ARCHIVE)) else None
+        )
 
     def end(self, names: Sequence[str], left_out: Sequence[str]) -> None:
         """The last file: the folder is complete; the photographs left out stand in it by name too."""
@@ -113,17 +111,6 @@ class CueWork:
         write_json(self.path / MANIFEST, {**self.made_by, "names": list(names), "left_out": list(left_out)})
         with explained(self.path):
             (self.path / UNFINISHED).unlink(missing_ok=True)
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    """What a JSON file holds; None where there is none, empty where it is damaged."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

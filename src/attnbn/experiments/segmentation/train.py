@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from attnbn.data.broken import without_broken
+from attnbn.data.classes import parse_classes
 from attnbn.data.cue_files import CueFolder
 from attnbn.data.dataset import ImageDataset, Subset
 from attnbn.data.open import open_dataset
@@ -30,7 +31,7 @@ from attnbn.experiments.runner import (
     stretches_of,
     versions,
 )
-from attnbn.experiments.segment_feeds import (
+from attnbn.experiments.segmentation.feeds import (
     MaskedPhotographs,
     SeededPhotographs,
     Squash,
@@ -38,7 +39,7 @@ from attnbn.experiments.segment_feeds import (
     collate_cues,
 )
 from attnbn.inference.load_segmenter import read_segment_config
-from attnbn.inference.segment import figures_of, score_segmentation
+from attnbn.inference.segment import score_segmentation
 from attnbn.io.errors import InputError
 from attnbn.io.run_folder import RunFolder
 from attnbn.models.segmenters import BuiltSegmenter, build_segmenter, grid_of
@@ -164,11 +165,10 @@ def _open(config: SegmentConfig) -> _Data:
     cues = None if config.cues is None else CueFolder(config.cues)
     own = cues.classes if cues is not None else classes_of_masks(config.masks or "")
     what, place = ("cues", config.cues) if cues is not None else ("masks", config.masks)
-    if own is not None and config.classes is not None and tuple(config.classes) != own:
-        raise InputError(
-            f"expected the classes of the {what} ({', '.join(own)}), got {', '.join(config.classes)}: {place}"
-        )
-    classes = config.classes if own is None else own
+    wanted = _classes(config)
+    if own is not None and wanted is not None and wanted != own:
+        raise InputError(f"expected the classes of the {what} ({', '.join(own)}), got {', '.join(wanted)}: {place}")
+    classes = wanted if own is None else own
     common: dict[str, Any] = {"classes": classes, "class_map": data.class_map}
     photographs = open_dataset(data.target, split=data.target_split, **common)
     if data.skip_broken:
@@ -182,6 +182,13 @@ def _open(config: SegmentConfig) -> _Data:
         common["classes"] = photographs.classes
         selection = open_dataset(data.target, split=data.selection_split, masks=True, **common)
     return _Data(photographs, cues, selection)
+
+
+def _classes(config: SegmentConfig) -> tuple[str, ...] | None:
+    try:
+        return parse_classes(config.classes)
+    except InputError as error:  # which names a classifier's setting
+        raise InputError(str(error).replace("data.classes", "--classes")) from error
 
 
 def _with_cues(photographs: ImageDataset, cues: CueFolder) -> ImageDataset:
@@ -218,7 +225,8 @@ def _score(config: SegmentConfig, built: BuiltSegmenter, selection: ImageDataset
         workers=loader_processes(config.workers, config.device),
         skip_broken=config.data.skip_broken,
     )
-    return figures_of(scored.before, selection.classes) | {"images": scored.images}
+    figures = scored.figures(selection.classes)
+    return {key: figures[key] for key in ("miou", "iou", "precision", "recall", "images")}
 
 
 def _with_file(model: SegmenterConfig) -> SegmenterConfig:

@@ -20,12 +20,13 @@ from attnbn.data.dataset import ImageDataset
 from attnbn.data.images import read_mask, write_mask
 from attnbn.data.open import open_dataset
 from attnbn.evaluation.confusion import confusion_matrix
-from attnbn.experiments.cues import CueSettings, write_cues
 from attnbn.experiments.runner import Watch, quiet
-from attnbn.experiments.segment import resume_segmenter, train_segmenter
+from attnbn.experiments.segmentation.cues import CueSettings, write_cues
+from attnbn.experiments.segmentation.train import resume_segmenter, train_segmenter
+from attnbn.inference.claim import as_stored
 from attnbn.inference.load_segmenter import load_segmenter, read_segment_config
-from attnbn.inference.segment import figures_of, segment_photographs
-from attnbn.io.atomic import without_nan, write_json
+from attnbn.inference.segment import score_segmentation
+from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
 from attnbn.io.run_folder import CONFIG, RunFolder
 from attnbn.models.segmenters import build_segmenter, grid_of
@@ -66,6 +67,17 @@ class MaskStage:
         """The segmentation run's folder."""
         return self.folder / "segment"
 
+    def cues_of(self, split: str) -> Path:
+        """The folder of cues of a split."""
+        return self.folder / f"cues-{split}"
+
+    @property
+    def settings(self) -> SegmentConfig:
+        """The segmentation run's settings: with its cues, its output and the weights that it starts from."""
+        model = replace(self.config.model, weights=self.config.model.weights or str(self.classifier))
+        cues = str(self.cues_of(self.config.data.target_split))
+        return replace(self.config, model=model, cues=cues, masks=None, output=str(self.run))
+
 
 def carry_out(stage: MaskStage, watch: Watch = quiet) -> dict[str, Any]:
     """Do what is not yet done of a stage.
@@ -76,12 +88,12 @@ def carry_out(stage: MaskStage, watch: Watch = quiet) -> dict[str, Any]:
 
     Returns:
         ``cues`` (the report of cues made in the same way of the photographs that are scored, which have masks: those learned
-        from need none), ``miou``, ``iou``, ``precision``, ``recall`` of the masks, the same under ``before_crf``, ``images``
-        and ``seconds`` (of the segmentation's training).
+        from need none), the masks' :meth:`~attnbn.inference.segment.SegmentationScore.figures`, and ``seconds`` (of the
+        segmentation's training).
 
     Raises:
-        InputError: As :func:`~attnbn.experiments.cues.write_cues` and
-            :func:`~attnbn.experiments.segment.train_segmenter`; or the folder holds a run with other settings.
+        InputError: As :func:`~attnbn.experiments.segmentation.cues.write_cues` and
+            :func:`~attnbn.experiments.segmentation.train.train_segmenter`; or the folder holds a run with other settings.
         RunError: The same.
         Interrupted: The same.
     """
@@ -93,7 +105,7 @@ def carry_out(stage: MaskStage, watch: Watch = quiet) -> dict[str, Any]:
             stage.classifier,
             target,
             split,
-            stage.folder / f"cues-{split}",
+            stage.cues_of(split),
             saliency=stage.saliency,
             settings=replace(stage.cues, grid=_grid(stage.config)),
             device=stage.config.device,
@@ -101,16 +113,13 @@ def carry_out(stage: MaskStage, watch: Watch = quiet) -> dict[str, Any]:
         ).report
         for split in dict.fromkeys((stage.config.data.target_split, stage.split))
     }
-    cues = stage.folder / f"cues-{stage.config.data.target_split}"
-    weights = stage.config.model.weights or str(stage.classifier)
-    model = replace(stage.config.model, weights=weights)
-    config = replace(stage.config, model=model, cues=str(cues), masks=None, output=str(stage.run))
+    config = stage.settings
     if (stage.run / CONFIG).is_file():
         _check_same(config, stage.run)
         trained = resume_segmenter(stage.run, {name: getattr(config, name) for name in PLACES}, watch=watch)
     else:
         trained = train_segmenter(config, watch=watch)
-    figures = _figures(stage, target)
+    figures = _figures(stage)
     return {"cues": reports[stage.split], **figures, "seconds": trained["seconds"]}
 
 
@@ -140,7 +149,7 @@ def _check_same(config: SegmentConfig, folder: Path) -> None:
 
 def _flat(config: SegmentConfig) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for key, value in json.loads(json.dumps(asdict(config))).items():
+    for key, value in as_stored(asdict(config)).items():
         if key in COMPARED:
             inner: Mapping[str, Any] = value if isinstance(value, dict) else {"": value}
             values.update({f"{key}.{name}".rstrip("."): inner[name] for name in inner})
@@ -149,35 +158,27 @@ def _flat(config: SegmentConfig) -> dict[str, Any]:
     return values
 
 
-def _figures(stage: MaskStage, target: str) -> dict[str, Any]:
+def _figures(stage: MaskStage) -> dict[str, Any]:
     """Figures of the masks, which are written on the way."""
     file = stage.folder / FIGURES
     trained = load_segmenter(stage.run, device=check_device(stage.config.device))
-    made_by = json.loads(
-        json.dumps(
-            {"sha256": trained.identity["sha256"], "split": stage.split, "inference": asdict(stage.config.inference)}
-        )
-    )
+    look = stage.config.inference
+    made_by = as_stored({"sha256": trained.identity["sha256"], "split": stage.split, "inference": asdict(look)})
     if file.is_file() and (earlier := json.loads(file.read_text(encoding="utf-8"))).get("made_by") == made_by:
         return dict(earlier)
     dataset = score_set(stage, trained.classes)
-    size = len(trained.classes) + 1
-    counts = {key: torch.zeros(size, size, dtype=torch.int64) for key in ("before", "after")}
-    look = stage.config.inference
-    images = 0
-    for seen in segment_photographs(
-        trained.network, dataset, size=stage.config.data.size, scales=look.scales, flip=look.flip, crf=look.crf
-    ):
-        write_mask(mask_file(stage, seen.name), seen.mask)
-        assert seen.truth is not None
-        for key, mask in (("before", seen.before), ("after", seen.mask)):
-            counts[key] += confusion_matrix(mask, seen.truth, size)
-        images += 1
-    figures = figures_of(counts["after"], trained.classes)
-    figures |= {"before_crf": figures_of(counts["before"], trained.classes), "images": images, "made_by": made_by}
-    cleaned: dict[str, Any] = without_nan(figures)
-    write_json(file, cleaned)
-    return cleaned
+    scored = score_segmentation(
+        trained.network,
+        dataset,
+        size=stage.config.data.size,
+        scales=look.scales,
+        flip=look.flip,
+        crf=look.crf,
+        each=lambda one: write_mask(mask_file(stage, one.name), one.mask),
+    )
+    figures = scored.figures(trained.classes) | {"made_by": made_by}
+    write_json(file, figures)
+    return figures
 
 
 def mask_file(stage: MaskStage, name: str) -> Path:

@@ -9,8 +9,7 @@ from typing import Any
 
 from attnbn.data.open import has_masks, open_dataset
 from attnbn.inference.load_segmenter import load_segmenter
-from attnbn.inference.segment import figures_of, score_segmentation
-from attnbn.io.atomic import without_nan
+from attnbn.inference.segment import score_segmentation
 from attnbn.io.errors import InputError
 from attnbn.training.devices import check_device
 
@@ -47,9 +46,8 @@ def evaluate_segmenter(
         progress: Called with the number of photographs done and to do.
 
     Returns:
-        ``miou`` over the background and the classes, ``iou``, ``precision`` and ``recall`` by class name, all as fractions
-        and None where a figure does not exist; ``before_crf``, the same without the CRF (equal where none was asked for);
-        ``images``; ``left_out``, a line for each broken photograph; and how it was looked at: ``scales``, ``flip``, ``crf``.
+        As :meth:`~attnbn.inference.segment.SegmentationScore.figures` (``before_crf`` is equal where no CRF was asked for);
+        ``left_out``, a line for each broken photograph; and how it was looked at: ``scales``, ``flip``, ``crf``.
 
     Raises:
         InputError: The run or the data set cannot be used, or has no masks.
@@ -70,7 +68,5 @@ def evaluate_segmenter(
         skip_broken=skip_broken,
         progress=progress,
     )
-    figures = figures_of(scored.after, dataset.classes) | {"before_crf": figures_of(scored.before, dataset.classes)}
-    figures |= {"images": scored.images, "left_out": scored.broken, "scales": how["scales"], "flip": how["flip"]}
-    cleaned: dict[str, Any] = without_nan(figures | {"crf": asdict(how["crf"]) if crf else None})
-    return cleaned
+    figures = scored.figures(dataset.classes) | {"left_out": scored.broken}
+    return figures | {"scales": how["scales"], "flip": how["flip"], "crf": asdict(how["crf"]) if crf else None}
