@@ -21,6 +21,7 @@ from attnbn.config import LossConfig, ModelConfig, Phase, TrainingConfig
 from attnbn.data.transforms import normalize
 from attnbn.io.atomic import write_json
 from attnbn.models.build import build_discriminator, build_network
+from attnbn.tasks.alignment import Adversarial
 from attnbn.tasks.bridge import Bridge
 from attnbn.training.frozen import frozen_part
 from training import random_batch
@@ -69,7 +70,8 @@ def step_of(way: Way, given: argparse.Namespace, device: torch.device) -> Callab
     network = built.network.to(device).train()
     if way.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    task = Bridge(network, discriminator, built.fresh, LossConfig(), TrainingConfig())
+    loss = LossConfig()
+    task = Bridge(network, Adversarial(discriminator, loss), built.fresh, loss, TrainingConfig())
     optimizers = task.optimizers(Phase(), 1e-7)  # random weights stay finite however long one measures
     batches = {name: random_batch(given.size, given.batch, device) for name in ("source", "target")}
     if way.kept:

@@ -33,6 +33,7 @@ from attnbn.experiments.feeds import Augment
 from attnbn.io.atomic import write_json
 from attnbn.models.build import build_discriminator, build_network
 from attnbn.saliency.files import SaliencyFolder
+from attnbn.tasks.alignment import Adversarial
 from attnbn.tasks.bridge import Bridge
 from attnbn.training.streams import Stream
 
@@ -68,7 +69,8 @@ def steps(model: str, size: int, images: int, device: torch.device) -> dict[str,
     built = build_network(config, CLASSES)
     discriminator = build_discriminator(config, built.network, size).to(device)
     built.network.to(device).train()
-    task = Bridge(built.network, discriminator, built.fresh, LossConfig(), TrainingConfig())
+    loss = LossConfig()
+    task = Bridge(built.network, Adversarial(discriminator, loss), built.fresh, loss, TrainingConfig())
     # a rate at which random weights stay finite however long one measures
     optimizers = task.optimizers(Phase(), 1e-7)
     batches = {name: random_batch(size, images, device) for name in ("source", "target")}

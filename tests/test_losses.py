@@ -13,7 +13,11 @@ from attnbn.losses import (
     Mean,
     adversarial_loss,
     attention_loss,
+    background_loss,
     classification_loss,
+    coral_loss,
+    domain_accuracy,
+    domain_cross_entropy,
     domain_loss,
     normalize_by_max,
     suppression_loss,
@@ -158,6 +162,65 @@ def test_each_loss_reaches_its_own_network_only() -> None:
     assert all(p.grad is None for p in discriminator.parameters())
 
 
+def test_domain_accuracy_counts_places_and_carries_no_gradient() -> None:
+    source, target = torch.randn(3, 1, 2, 5, requires_grad=True), torch.randn(3, 1, 2, 5, requires_grad=True)
+    right = sum(float(z) > 0 for z in source.flatten()) + sum(float(z) <= 0 for z in target.flatten())
+    accuracy = domain_accuracy(source, target)
+    assert (float(accuracy.total), float(accuracy.count), accuracy.weight) == (right, 60, 0.0)
+    assert not accuracy.total.requires_grad
+    nothing = torch.zeros(4, 1)
+    assert float(domain_accuracy(nothing, nothing).value()) == 0.5  # one that cannot tell guesses
+    domain_cross_entropy(source, target).value().backward()
+    assert source.grad is not None and target.grad is not None
+
+
+def covariance_by_hand(features: np.ndarray) -> np.ndarray:
+    """(D'D - (1'D)'(1'D) / n) / (n - 1), entry by entry."""
+    n, d = features.shape
+    out = np.zeros((d, d))
+    for i in range(d):
+        for j in range(d):
+            product = sum(features[k, i] * features[k, j] for k in range(n))
+            sums = sum(features[k, i] for k in range(n)) * sum(features[k, j] for k in range(n))
+            out[i, j] = (product - sums / n) / (n - 1)
+    return out
+
+
+@pytest.mark.parametrize("images", [(5, 5), (2, 7)])
+def test_coral_is_its_papers_formula(images: tuple[int, int]) -> None:
+    source, target = (torch.randn(n, 4).double() * 2 + 1 for n in images)
+    gap = covariance_by_hand(source.numpy()) - covariance_by_hand(target.numpy())
+    expected = sum(gap[i, j] ** 2 for i in range(4) for j in range(4)) / (4 * 4**2)
+    assert float(coral_loss(source, target)) == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(covariance_by_hand(source.numpy()), np.cov(source.numpy().T), rtol=1e-12)
+    inputs = source.requires_grad_(), target.requires_grad_()
+    assert torch.autograd.gradcheck(coral_loss, inputs)
+
+
+def test_coral_sees_covariances_alone() -> None:
+    features = torch.randn(6, 3).double()
+    assert float(coral_loss(features, features + 5)) == pytest.approx(0, abs=1e-24)  # a shift moves no covariance
+    assert float(coral_loss(features, 2 * features)) > 0
+
+
+def test_coral_in_low_precision_is_computed_in_float32() -> None:
+    source, target = torch.randn(8, 5).bfloat16(), torch.randn(8, 5).bfloat16()
+    expected = coral_loss(source.double(), target.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = coral_loss(source, target)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_coral_refuses_what_has_no_covariance() -> None:
+    with pytest.raises(ValueError, match="at least 2 images of each domain for a covariance, got 1"):
+        coral_loss(torch.rand(3, 4), torch.rand(1, 4))
+    with pytest.raises(ValueError, match=r"n×d and m×d of two domains, got \(3, 4\) and \(3, 5\)"):
+        coral_loss(torch.rand(3, 4), torch.rand(3, 5))
+    with pytest.raises(ValueError, match="n×d and m×d"):
+        coral_loss(torch.rand(3, 4, 2, 2), torch.rand(3, 4, 2, 2))
+
+
 def test_parts_add_up_over_processes() -> None:
     scores, labels = torch.randn(6, 3).double(), torch.randint(0, 2, (6, 3)).double()
     labels[0, 1] = math.nan
@@ -205,3 +268,43 @@ def test_the_paper_sizes() -> None:
     assert [layer.out_channels for layer in discriminator.layers] == [64, 128, 256, 512, 1]
     with pytest.raises(ValueError, match="at least 2×2"):
         Discriminator(4, (1, 1), upsample=1)
+
+
+def test_background_loss_is_its_formula_in_loops_and_blind_to_scale() -> None:
+    torch.manual_seed(3)
+    evidence = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    saliency = torch.rand(2, 1, 8, 10, dtype=torch.float64)
+    total = 0.0
+    for b in range(2):
+        peak = max(abs(float(v)) for v in evidence[b].flatten())
+        for c in range(3):
+            for y in range(4):
+                for x in range(5):
+                    prior = float(saliency[b, 0, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean())
+                    total += ((1 - prior) * float(evidence[b, c, y, x]) / peak) ** 2 / (2 * 3 * 4 * 5)
+    loss = background_loss(evidence, saliency)
+    assert loss.count == 2
+    assert float(loss.value()) == pytest.approx(total, rel=1e-12)
+    assert float(background_loss(1e-3 * evidence, saliency).value()) == pytest.approx(total, rel=1e-9)
+
+
+def test_background_loss_sees_evidence_against_a_class_and_nothing_inside_the_object() -> None:
+    against = torch.zeros(1, 2, 2, 2)
+    against[0, 0] = torch.tensor([[-1.0, 0], [0, 0]])
+    outside, inside = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+    assert float(background_loss(against, outside).value()) == pytest.approx(1 / 8)
+    assert float(background_loss(against, inside).value()) == 0
+    assert float(background_loss(torch.zeros(1, 2, 2, 2), outside).value()) == 0
+    assert float(background_loss(torch.zeros(0, 2, 2, 2), torch.zeros(0, 1, 2, 2)).value()) == 0
+    with pytest.raises(ValueError, match="a saliency map for each image"):
+        background_loss(against, torch.zeros(2, 1, 2, 2))
+
+
+def test_gradients_of_the_background_loss_take_the_peak_for_a_constant() -> None:
+    torch.manual_seed(4)
+    evidence = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    saliency = torch.rand(2, 1, 4, 4, dtype=torch.float64)
+    peak = evidence.detach().abs().flatten(1).amax(1)[:, None, None, None]
+    (found,) = torch.autograd.grad(background_loss(evidence, saliency).value(), evidence)
+    expected = 2 * ((1 - saliency) / peak) ** 2 * evidence.detach() / (3 * 16 * 2)
+    torch.testing.assert_close(found, expected)

@@ -18,7 +18,8 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-Activation = Literal["relu", "sigmoid"]
+Activation = Literal["relu", "sigmoid", "none"]
+"""Eq. 2's non-linearity; ``none`` leaves the sum as it is: evidence for the class where positive, against it where negative."""
 Wanted = Tensor | Callable[[Tensor], Tensor]
 """Which (image, class) pairs: a ``B×N`` tensor (not 0 = wanted), or a function of the scores that gives one."""
 
@@ -62,10 +63,11 @@ def class_attention(
         classes: ``B`` class indices (one map an image) or a ``B×N`` tensor whose entries other than 0 are wanted.
         scores: ``head(features)`` where it was computed already. Then the weights come from that very pass, with its
             dropout masks, and ``features`` must be part of its graph.
-        activation: ``relu`` (Eq. 2) or ``sigmoid`` in its place.
+        activation: ``relu`` (Eq. 2), ``sigmoid`` in its place, or ``none``.
 
     Returns:
-        ``P×h×w``, not negative, in the order of ``classes.nonzero()``. Not normalised: the scale is that of score/(h*w).
+        ``P×h×w``, not negative (but for ``none``), in the order of ``classes.nonzero()``. Not normalised: the scale is that
+        of score/(h*w).
 
     Raises:
         ValueError: on shapes that do not fit, or scores without a graph to ``features``.
@@ -224,7 +226,14 @@ def _maps(features: Tensor, weights: Tensor, pairs: _Pairs, activation: Activati
     batch, channels, height, width = features.shape
     maps = torch.bmm(weights, features.reshape(batch, channels, -1))[pairs.image, pairs.rank]
     maps = maps.reshape(-1, height, width)
-    return maps.sigmoid() if activation == "sigmoid" else maps.relu()
+    return activated(maps, activation)
+
+
+def activated(evidence: Tensor, activation: Activation) -> Tensor:
+    """Eq. 2's non-linearity of its sum over channels."""
+    if activation == "none":
+        return evidence
+    return evidence.sigmoid() if activation == "sigmoid" else evidence.relu()
 
 
 def _pairs(wanted: Wanted, scores: Tensor, batch: int) -> _Pairs:

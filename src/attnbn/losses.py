@@ -1,4 +1,4 @@
-"""The paper's losses, Eq. 3 to 6, from logits and raw attention maps.
+"""The paper's losses, Eq. 3 to 6, from logits and raw attention maps; and Deep CORAL's, a peer of Eq. 6.
 
 Each returns the mean as a scalar. With ``reduction="parts"`` it returns a :class:`Mean`, the total and the count apart,
 for a training loop that divides by the count over *all* processes.
@@ -40,8 +40,12 @@ class Mean:
         return self.total / self.count.clamp(min=1)
 
 
+def _count(count: Tensor | int, like: Tensor) -> Tensor:
+    return torch.as_tensor(count, dtype=like.dtype, device=like.device)
+
+
 def _reduced(total: Tensor, count: Tensor | int, reduction: Reduction) -> Tensor | Mean:
-    mean = Mean(total, torch.as_tensor(count, dtype=total.dtype, device=total.device))
+    mean = Mean(total, _count(count, total))
     return mean if reduction == "parts" else mean.value()
 
 
@@ -136,6 +140,37 @@ def suppression_loss(attention: Tensor, absent: Tensor) -> Mean:
     return Mean(others.square().mean((-2, -1)).sum(), torch.tensor(float(len(others)), device=others.device))
 
 
+def background_loss(evidence: Tensor, saliency: Tensor) -> Mean:
+    """Beyond the paper: no class finds evidence outside the object, neither for itself nor against itself.
+
+    Eq. 3 sees the ReLU's side alone: evidence *against* a class costs nothing there, and where scores are averages over
+    places, a background that speaks against its class sinks the score of every small object. Here the maps before the ReLU
+    are pressed to zero where the prior is, for all classes, each divided by the largest magnitude in the image's maps, taken
+    for a constant. Squared, mean over pixels and classes, then over images.
+
+    Args:
+        evidence: ``B×N×h×w``, the sum of Eq. 2 before its ReLU, of every class.
+        saliency: ``B×1×H×W`` in [0, 1].
+
+    Returns:
+        Over the images.
+
+    Raises:
+        ValueError: if the number of images differs.
+    """
+    if evidence.ndim != 4 or saliency.ndim != 4 or saliency.shape[:2] != (len(evidence), 1):
+        raise ValueError(
+            f"expected a saliency map for each image, got evidence {tuple(evidence.shape)} and saliency {tuple(saliency.shape)}"
+        )
+    count = torch.tensor(float(len(evidence)), device=evidence.device)
+    if len(evidence) == 0:
+        return Mean(evidence.sum(), count)
+    prior = F.adaptive_avg_pool2d(saliency.to(evidence.dtype), (evidence.shape[-2], evidence.shape[-1]))
+    peak = evidence.detach().abs().flatten(1).amax(1).clamp(min=1e-8)[:, None, None, None]
+    outside = (1 - prior) * evidence / peak
+    return Mean(outside.square().mean((1, 2, 3)).sum(), count)
+
+
 @overload
 def classification_loss(
     scores: Tensor, labels: Tensor, *, over_classes: Literal["mean", "sum"] = ..., reduction: Literal["mean"] = ...
@@ -197,11 +232,44 @@ def domain_loss(
     Raises:
         ValueError: if the batches differ in size (their mean would weigh the domains unequally).
     """
+    mean = domain_cross_entropy(discriminator(source.detach()), discriminator(target.detach()))
+    return mean if reduction == "parts" else mean.value()
+
+
+def domain_cross_entropy(source: Tensor, target: Tensor) -> Mean:
+    """Eq. 5 from what the discriminator says of each domain.
+
+    Args:
+        source: Its logits on the source's features, ``B×...``; positive means source.
+        target: Those on as many of the target's.
+
+    Returns:
+        Mean over places, then images, with the logits' graph.
+
+    Raises:
+        ValueError: if the batches differ in size (their mean would weigh the domains unequally).
+    """
     if len(source) != len(target):
         raise ValueError(f"expected as many target features as source features, got {len(source)} and {len(target)}")
-    on_source = F.softplus(-discriminator(source.detach())).flatten(1).mean(1)
-    on_target = F.softplus(discriminator(target.detach())).flatten(1).mean(1)
-    return _reduced((on_source + on_target).sum(), len(source), reduction)
+    on_source = F.softplus(-source).flatten(1).mean(1)
+    on_target = F.softplus(target).flatten(1).mean(1)
+    return Mean((on_source + on_target).sum(), _count(len(source), on_source))
+
+
+def domain_accuracy(source: Tensor, target: Tensor) -> Mean:
+    """Share of places whose domain the discriminator names right: to be looked at, so without graph and of weight 0.
+
+    1/2 is what guessing gives, and what features that the discriminator cannot tell apart give.
+
+    Args:
+        source: Its logits on the source's features, ``B×...``; positive means source, 0 and less the target.
+        target: Those on the target's.
+
+    >>> float(domain_accuracy(torch.tensor([[2.0], [-1.0]]), torch.tensor([[-3.0], [-0.5]])).value())
+    0.75
+    """
+    right = (source > 0).sum() + (target <= 0).sum()
+    return Mean(right.to(source.dtype), _count(source.numel() + target.numel(), source), weight=0.0)
 
 
 @overload
@@ -223,3 +291,34 @@ def adversarial_loss(
         reduction: ``mean``, or ``parts`` for a :class:`Mean` over images.
     """
     return _reduced(F.softplus(-discriminator(target)).flatten(1).mean(1).sum(), len(target), reduction)
+
+
+def coral_loss(source: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of the domains' covariances (Sun and Saenko, "Deep CORAL", 2016, Eq. 1 to 3).
+
+    ``|C_S - C_T|^2 / (4 d^2)`` in the Frobenius norm, with each batch's unbiased covariance. It is of the whole batch: the
+    mean over a batch's parts is another figure. Computed in at least float32, outside autocast.
+
+    Args:
+        source: Pooled features, ``n×d``.
+        target: ``m×d``; the number of images may differ.
+
+    Raises:
+        ValueError: if these are no two batches of vectors of one length, or one has a single image.
+    """
+    if source.ndim != 2 or target.ndim != 2 or source.shape[1] != target.shape[1]:
+        raise ValueError(
+            f"expected features n×d and m×d of two domains, got {tuple(source.shape)} and {tuple(target.shape)}"
+        )
+    with torch.autocast(source.device.type, enabled=False):
+        gap = _covariance(source) - _covariance(target)
+        return gap.square().sum() / (4 * source.shape[1] ** 2)
+
+
+def _covariance(features: Tensor) -> Tensor:
+    """``d×d``, unbiased. Centred first, which is the paper's ``D'D - (1'D)'(1'D)/n`` without its cancellation."""
+    if len(features) < 2:
+        raise ValueError(f"expected at least 2 images of each domain for a covariance, got {len(features)}")
+    wide = features.to(torch.promote_types(features.dtype, torch.float32))
+    centred = wide - wide.mean(0)
+    return centred.T @ centred / (len(features) - 1)

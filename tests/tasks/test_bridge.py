@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from attnbn.config import LossConfig, Phase, TrainingConfig
 from attnbn.data.collate import Batch
 from attnbn.data.transforms import normalize
-from attnbn.losses import adversarial_loss, attention_loss, classification_loss, domain_loss
+from attnbn.losses import adversarial_loss, attention_loss, background_loss, classification_loss, domain_loss
 from attnbn.models.discriminator import Discriminator
+from attnbn.tasks.alignment import Adversarial
 from attnbn.tasks.bridge import Bridge, single_with_prior, through
 from conftest import tiny_network
 
@@ -33,13 +34,13 @@ TARGET = batch(torch.tensor([[1.0, 1, 0], [0, 0, 1], [1, float("nan"), 0]]), sal
 
 def bridge(loss: LossConfig, *, adversarial: bool = True) -> Bridge:
     network = tiny_network()
-    discriminator = Discriminator(8, (4, 4), width=4) if adversarial else None
-    return Bridge(network, discriminator, [network.head.first], loss, TrainingConfig())
+    alignment = Adversarial(Discriminator(8, (4, 4), width=4), loss) if adversarial else None
+    return Bridge(network, alignment, [network.head.first], loss, TrainingConfig())
 
 
 def test_the_terms_are_eq_3_to_6() -> None:
     task = bridge(LossConfig())
-    net, discriminator = task.network, task.discriminator
+    net, discriminator = task.network, task.modules["discriminator"]
     (name, terms), (other, domain) = task.losses({"source": SOURCE, "target": TARGET}, Phase(), 0)
     assert (name, other) == ("network", "discriminator")
     source, target = net(normalize(SOURCE.image), SOURCE.labels), net(normalize(TARGET.image))
@@ -114,11 +115,11 @@ def test_the_networks_step_leaves_the_discriminator_and_the_other_way_round() ->
     steps = task.losses({"source": SOURCE, "target": TARGET}, Phase(), 0)
     _, terms = next(steps)
     sum(t.weight * t.value() for t in terms.values()).backward()
-    assert all(p.grad is None for p in task.discriminator.parameters())
+    assert all(p.grad is None for p in task.modules["discriminator"].parameters())
     before = [p.grad.clone() for p in task.network.parameters()]
     _, terms = next(steps)
     terms["domain"].value().backward()
-    assert all(p.grad is not None for p in task.discriminator.parameters())
+    assert all(p.grad is not None for p in task.modules["discriminator"].parameters())
     assert all(torch.equal(p.grad, b) for p, b in zip(task.network.parameters(), before, strict=True))
 
 
@@ -199,3 +200,27 @@ def test_maps_of_classes_that_may_be_there_are_not_pressed() -> None:
         "network"
     ]
     assert terms["other_classes"].count == 5
+
+
+def test_background_presses_every_class_s_evidence_and_leaves_eq_3_as_it_is() -> None:
+    labels = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1]])
+    mixed = SOURCE._replace(labels=labels)
+    plain = dict(bridge(LossConfig()).losses({"source": mixed, "target": TARGET}, Phase(), 0))["network"]
+    task = bridge(LossConfig(background=0.5, other_classes=0.25))
+    terms = dict(task.losses({"source": mixed, "target": TARGET}, Phase(), 0))["network"]
+    torch.testing.assert_close(terms["attention"].total, plain["attention"].total)
+    assert terms["background"].weight == 2.0 * 0.5
+    output = task.network(normalize(mixed.image), torch.ones(3, 3), activation="none")
+    evidence = output.attention.detach().reshape(3, 3, 4, 4)
+    assert (evidence < 0).any()  # what the ReLU hides
+    guided = torch.tensor([0, 2])
+    expected = background_loss(evidence[guided], mixed.saliency[guided])
+    torch.testing.assert_close(terms["background"].value().detach(), expected.value())
+
+
+def test_the_sigmoid_takes_the_relus_place_in_eq_3() -> None:
+    task = bridge(LossConfig(normalize="sigmoid", adversarial=0), adversarial=False)
+    ((_, terms),) = task.losses({"source": SOURCE, "target": TARGET}, Phase(), 0)
+    output = task.network(normalize(SOURCE.image), SOURCE.labels, activation="none")
+    expected = attention_loss(output.attention.sigmoid(), SOURCE.saliency, normalize="none")
+    torch.testing.assert_close(terms["attention"].value(), expected)

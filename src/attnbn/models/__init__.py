@@ -1,1 +1,1 @@
-"""Networks: backbones with their heads, and the discriminator."""
+"""Networks: backbones with their heads, and what tells the domains apart."""

@@ -32,6 +32,8 @@ class UpsampledConv(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """``B×C×h×w`` -> ``B×O×(f*h/2)×(f*w/2)``."""
+        if self.factor == 1:  # nothing to spare
+            return super().forward(features)
         batch, _, height, width = features.shape
         taps = self.weight.permute(2, 3, 0, 1)  # a×b×o×c
         mixed = F.conv2d(features, taps.reshape(-1, self.in_channels, 1, 1))

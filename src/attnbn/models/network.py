@@ -56,20 +56,24 @@ class AttnBN(nn.Module):
             layer.eval()
         return self
 
-    def forward(self, images: Tensor, attend: Wanted | None = None, layers: int = 0) -> Output:
+    def forward(
+        self, images: Tensor, attend: Wanted | None = None, layers: int = 0, activation: Activation | None = None
+    ) -> Output:
         """Features, scores and, for the pairs that ``attend`` names, attention.
 
         Args:
             images: ``B×3×S×S``, normalised as the backbone was trained.
             attend: ``B×N`` (entries other than 0), ``B`` class indices, or a function of the scores that gives either.
             layers: The trunk's first so many children are done: ``images`` is their output.
+            activation: Of the maps, where another than the network's own is wanted.
         """
         features = images
         for layer in list(self.trunk.children())[layers:] if layers else [self.trunk]:
             features = layer(features)
         if attend is None:
             return Output(features, self.head(features), None)
-        scores, attention = scores_and_attention(features, self.head, attend, activation=self.activation)
+        activation = activation or self.activation
+        scores, attention = scores_and_attention(features, self.head, attend, activation=activation)
         return Output(features, scores, attention)
 
     @staticmethod
@@ -104,11 +108,12 @@ class TappedClassifier(nn.Module):
         self.layer = layer
         self.activation: Activation = activation
 
-    def forward(self, images: Tensor, attend: Wanted | None = None) -> Output:
+    def forward(self, images: Tensor, attend: Wanted | None = None, activation: Activation | None = None) -> Output:
         """As :meth:`AttnBN.forward`."""
+        activation = activation or self.activation
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False), torch.no_grad():
-                output: Output = self(images.clone(), attend)
+                output: Output = self(images.clone(), attend, activation)
                 return output  # inference tensors can be part of no graph
         train = torch.is_grad_enabled()
         tapped: list[Tensor] = []
@@ -129,7 +134,7 @@ class TappedClassifier(nn.Module):
             attention = None
             if attend is not None:
                 with torch.set_grad_enabled(train):
-                    attention = attention_from_scores(tapped[0], scores, attend, activation=self.activation)
+                    attention = attention_from_scores(tapped[0], scores, attend, activation=activation)
         finally:
             hook.remove()
             torch.set_grad_enabled(train)

@@ -1,6 +1,7 @@
 """Attention bridging (Eq. 7): one classifier on two domains, attention on the source held to the foreground prior.
 
 Every row of the paper's Tables 1, 2, 6 and 7 is a choice of weights; a term of weight 0 is not computed, nor its data read.
+How the domains' features are brought together is :mod:`attnbn.tasks.alignment`'s.
 """
 
 from __future__ import annotations
@@ -9,36 +10,27 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Optimizer
 
-from attnbn.config import LossConfig, Phase, TrainingConfig
+from attnbn.attention import Activation, activated
+from attnbn.config import ALIGNMENTS, LOSS_TERMS, LossConfig, Phase, TrainingConfig
 from attnbn.data.collate import Batch
 from attnbn.data.transforms import normalize
 from attnbn.losses import (
     Mean,
     Normalize,
-    adversarial_loss,
     attention_loss,
+    background_loss,
     classification_loss,
-    domain_loss,
     suppression_loss,
 )
-from attnbn.models.discriminator import Discriminator, Frozen
 from attnbn.models.network import Output
-
-DISCRIMINATOR_BETAS = (0.9, 0.99)
-Terms = dict[str, Mean]
+from attnbn.tasks.alignment import Alignment, Terms
 
 
 def active_terms(loss: LossConfig, phase: Phase) -> set[str]:
-    """Terms of Eq. 7 that a phase trains: weight not 0, and named by the phase if it names any."""
-    weights = {
-        "source_cl": loss.source_cl,
-        "attention": loss.attention,
-        "target_cl": loss.target_cl,
-        "adversarial": loss.adversarial,
-    }
-    return {name for name, weight in weights.items() if weight and (phase.terms is None or name in phase.terms)}
+    """Terms that a phase trains: weight not 0, and named by the phase if it names any."""
+    return {name for name in LOSS_TERMS if getattr(loss, name) and (phase.terms is None or name in phase.terms)}
 
 
 class Bridge:
@@ -46,7 +38,7 @@ class Bridge:
 
     Args:
         network: The classifier; attention is taken inside its forward pass.
-        discriminator: Needed where the adversarial term is on.
+        alignment: Needed where one of the alignments' terms is on.
         fresh: The classifier's newly initialised layers.
         loss: Weights and definitions.
         training: Optimiser settings.
@@ -55,20 +47,17 @@ class Bridge:
     def __init__(
         self,
         network: nn.Module,
-        discriminator: Discriminator | None,
+        alignment: Alignment | None,
         fresh: Sequence[nn.Module],
         loss: LossConfig,
         training: TrainingConfig,
     ) -> None:
-        self.modules: dict[str, nn.Module] = {"network": network}
-        if discriminator is not None:
-            self.modules["discriminator"] = discriminator
-            self.frozen_discriminator = Frozen(discriminator)
-        self.network, self.discriminator = network, discriminator
+        self.modules: dict[str, nn.Module] = {"network": network} | ({} if alignment is None else alignment.modules)
+        self.network, self.alignment = network, alignment
         self.fresh, self.weights, self.training = list(fresh), loss, training
 
     def optimizers(self, phase: Phase, lr: float) -> dict[str, Optimizer]:
-        """SGD for the classifier, fresh layers at a higher rate; Adam for the discriminator where it is trained."""
+        """SGD for the classifier, fresh layers at a higher rate; the alignment's own where its term is trained."""
         fresh = {id(p) for layer in self.fresh for p in layer.parameters()}
         trained = [p for p in self.network.parameters() if p.requires_grad]
         groups = [
@@ -86,79 +75,109 @@ class Bridge:
                 weight_decay=self.training.weight_decay,
             )
         }
-        if self.discriminator is not None and "adversarial" in active_terms(self.weights, phase):
-            optimizers["discriminator"] = Adam(
-                self.discriminator.parameters(), lr=self.training.discriminator_lr, betas=DISCRIMINATOR_BETAS
-            )
-        return optimizers
+        alignment = self._aligned(active_terms(self.weights, phase))
+        return optimizers if alignment is None else optimizers | alignment.optimizers(self.training)
 
     def stream_names(self, phase: Phase) -> list[str]:
-        """The source for its two terms, the target for its own, both for the adversarial one."""
+        """The source for its two terms, the target for its own, both for an alignment."""
         terms = active_terms(self.weights, phase)
-        needs = {"source": {"source_cl", "attention", "adversarial"}, "target": {"target_cl", "adversarial"}}
+        needs = {"source": {"source_cl", "attention", *ALIGNMENTS}, "target": {"target_cl", *ALIGNMENTS}}
         return [name for name, users in needs.items() if terms & users]
 
     def losses(self, batch: Mapping[str, Batch], phase: Phase, step: int) -> Iterator[tuple[str, Terms]]:
-        """Eq. 7 for the network, then Eq. 5 for the discriminator on the same features."""
-        on, w = active_terms(self.weights, phase), self.weights
-        over = w.over_classes
-        net = self.modules["network"]
+        """Eq. 7 for the network, then what the alignment trains of its own (Eq. 5), on the same features."""
+        on = active_terms(self.weights, phase)
+        outputs: dict[str, Output] = {}
         terms: Terms = {}
         if "source" in batch:
-            s = batch["source"]
-            guided = single_with_prior(s) if "attention" in on else None
-            source = through(net, s, None if guided is None else self._attended(s, guided))
-            if "source_cl" in on:  # Eq. 4
-                terms["source_cl"] = w.source_cl * classification_loss(
-                    source.scores, given(s.labels), over_classes=over, reduction="parts"
-                )
-            if guided is not None:  # Eq. 3
-                terms |= self._guidance(given(source.attention), s, guided)
+            outputs["source"], found = self._source(batch["source"], on)
+            terms |= found
         if "target" in batch:
-            t = batch["target"]
-            target = through(net, t)
-            if "target_cl" in on:  # Eq. 4
-                terms["target_cl"] = w.target_cl * classification_loss(
-                    target.scores, given(t.labels), over_classes=over, reduction="parts"
-                )
-            if "adversarial" in on:  # Eq. 6
-                risen = min(1.0, step / w.adversarial_warmup) if w.adversarial_warmup else 1.0
-                terms["adversarial"] = (w.adversarial * risen) * adversarial_loss(
-                    self.frozen_discriminator, target.features, reduction="parts"
-                )
-        yield "network", terms
-        if "adversarial" in on:  # Eq. 5
-            discriminator = self.modules["discriminator"]
-            features = source.features.detach(), target.features.detach()
-            yield "discriminator", {"domain": domain_loss(discriminator, *features, reduction="parts")}
+            outputs["target"], found = self._target(batch["target"], on)
+            terms |= found
+        alignment = self._aligned(on)
+        if alignment is None:
+            yield "network", terms
+            return
+        source, target = outputs["source"].features, outputs["target"].features
+        yield "network", terms | alignment.pull(source, target, step)  # Eq. 6, or a peer's
+        yield from alignment.own(source, target)  # Eq. 5
+
+    def _source(self, batch: Batch, on: set[str]) -> tuple[Output, Terms]:
+        """The labelled single-object images: classification, and attention held to the prior."""
+        guided = single_with_prior(batch) if "attention" in on else None
+        wanted = None if guided is None else self._attended(batch, guided)
+        output = through(self.modules["network"], batch, wanted, "none" if wanted is not None else None)
+        terms: Terms = {}
+        if "source_cl" in on:  # Eq. 4
+            terms["source_cl"] = self.weights.source_cl * self._classification(output, batch)
+        if guided is not None:  # Eq. 3
+            terms |= self._guidance(given(output.attention), batch, guided)
+        return output, terms
+
+    def _target(self, batch: Batch, on: set[str]) -> tuple[Output, Terms]:
+        """The complex images, whose labels are read for their classification alone."""
+        output = through(self.modules["network"], batch)
+        if "target_cl" not in on:
+            return output, {}
+        return output, {"target_cl": self.weights.target_cl * self._classification(output, batch)}  # Eq. 4
+
+    def _classification(self, output: Output, batch: Batch) -> Mean:
+        labels, over = given(batch.labels), self.weights.over_classes
+        return classification_loss(output.scores, labels, over_classes=over, reduction="parts")
+
+    def _aligned(self, on: set[str]) -> Alignment | None:
+        """The alignment, where its term is on, with the modules that the loop has put in its own's places."""
+        wanted = on & set(ALIGNMENTS)
+        if not wanted:
+            return None
+        if self.alignment is None or {self.alignment.term} != wanted:
+            raise ValueError(f"expected an alignment for the term {', '.join(sorted(wanted))}")
+        self.alignment.modules = {name: self.modules[name] for name in self.alignment.modules}
+        return self.alignment
 
     def _attended(self, batch: Batch, guided: Tensor) -> Tensor:
         """The maps that the source's terms read, ``B×N`` bool: the true class's, or every class's of the guided images."""
         positive = given(batch.labels) == 1
-        return (torch.ones_like(positive) if self.weights.other_classes else positive) & guided[:, None]
+        every = self.weights.other_classes or self.weights.background
+        return (torch.ones_like(positive) if every else positive) & guided[:, None]
 
-    def _guidance(self, attention: Tensor, batch: Batch, guided: Tensor) -> Terms:
-        """L_ac of the true class's maps and, where asked for, the pressing of the others."""
+    def _guidance(self, evidence: Tensor, batch: Batch, guided: Tensor) -> Terms:
+        """L_ac of the true class's maps and, where asked for, what presses all classes' maps."""
         w = self.weights
-        scale: Normalize = "none" if w.normalize == "sigmoid" else w.normalize
         terms: Terms = {}
-        if w.other_classes:
-            labels = given(batch.labels)[guided]
-            positive, absent = labels == 1, labels == 0  # neither: unknown, left alone
-            attention = attention.reshape(*positive.shape, *attention.shape[-2:])
-            terms["other_classes"] = w.attention * w.other_classes * suppression_loss(attention, absent)
-            attention = attention[positive]
         prior = given(batch.saliency)[guided]
+        if w.other_classes or w.background:
+            labels = given(batch.labels)[guided]
+            evidence = evidence.reshape(*labels.shape, *evidence.shape[-2:])
+            terms |= self._pressed(evidence, labels, prior)
+            evidence = evidence[labels == 1]
+        scale: Normalize = "none" if w.normalize == "sigmoid" else w.normalize
+        attention = activated(evidence, self._activation())  # Eq. 2
         loss = attention_loss(attention, prior, normalize=scale, resolution=w.resolution, reduction="parts")
         return {"attention": w.attention * loss} | terms
 
+    def _pressed(self, evidence: Tensor, labels: Tensor, prior: Tensor) -> Terms:
+        """The terms beyond the paper, of every class's evidence ``B×N×h×w``."""
+        w = self.weights
+        terms: Terms = {}
+        if w.other_classes:  # labels that are unknown are left alone
+            attention = activated(evidence, self._activation())
+            terms["other_classes"] = w.attention * w.other_classes * suppression_loss(attention, labels == 0)
+        if w.background:
+            terms["background"] = w.attention * w.background * background_loss(evidence, prior)
+        return terms
 
-def through(net: nn.Module, batch: Batch, attend: Tensor | None = None) -> Output:
+    def _activation(self) -> Activation:
+        return "sigmoid" if self.weights.normalize == "sigmoid" else "relu"
+
+
+def through(net: nn.Module, batch: Batch, attend: Tensor | None = None, activation: Activation | None = None) -> Output:
     """The network on a batch of images, or on what its frozen layers gave for them earlier."""
     if batch.layers:
-        output: Output = net(batch.image, attend=attend, layers=batch.layers)
+        output: Output = net(batch.image, attend=attend, layers=batch.layers, activation=activation)
     else:
-        output = net(normalize(batch.image), attend=attend)
+        output = net(normalize(batch.image), attend=attend, activation=activation)
     return output
 
 
