@@ -27,25 +27,26 @@ class DataConfig:
     """Where the images come from and how they are cut.
 
     A data set is named ``KIND:PATH``: ``folders:`` (a folder per class), ``voc:`` (VOC's own layout, the folder
-    that holds ``JPEGImages``), ``csv:`` (rows ``path,label[,label...]``) or ``scenes:source`` / ``scenes:target`` (drawn by
-    the program).
+    that holds ``JPEGImages``), ``csv:`` (rows ``path,label[,label...]``) or ``scenes:source``, ``target``, ``studio``,
+    ``dusk`` or ``print`` (drawn by the program).
 
     Attributes:
         source: Single-label images with a foreground prior (the paper's D_s); a list of several is put together.
-        saliency: Folder of saliency maps parallel to the source's images, for a list of sources one each; None where the source
-            brings its own (scenes).
+        saliency: Folder of saliency maps parallel to the source's images, for a list of sources one each; None where a source
+            has none or brings its own (scenes).
         target: Complex multi-label images (the paper's D_m), image-level labels only.
         source_split: Split of the source to train on, for kinds that have splits.
         target_split: Split of the target to train on.
         selection_split: Split of the target with masks on which the threshold is chosen; None: the threshold is 0.2.
-        hold_out: Share of the source's images kept apart, within each class and by the seed, on which the run is validated: what a
-            choice may rest on where the target's labels may not be looked at. 0: none, all are trained on.
+        hold_out: Share of the source's images kept apart, within each class and by the seed, on which the run is validated: what
+            a choice may rest on where the target's labels may not be looked at. 0: none, all are trained on.
         test_split: Split of the target that ``adapt`` tests on; None: the images that ``target_hold_out`` keeps apart.
         target_hold_out: Share of the target's images that is never trained on, by the seed.
-        single_label: Leave out images that do not show exactly one of the classes (in the target only when it is tested on, for in
-            training its labels are not read).
+        single_label: Leave out images that do not show exactly one of the classes (in the target only when it is tested on, for
+            in training its labels are not read).
         classes: The classes, in order; None: those of the data sets, which must then agree.
-        class_map: Names in the data sets -> names of the classes, e.g. ``{motorcycle: motorbike}``.
+        class_map: Names in the data sets -> names of the classes, e.g. ``{motorcycle: motorbike}``; or the name of a table that
+            comes with the program: ``five`` (Table 7), which also names the classes where ``classes`` does not.
         source_fraction: Share of the source's images used, in (0, 1]; smaller shares are subsets of larger (Table 2).
         size: Side of the square the network sees, in pixels.
         scale: Area of the random crop as a share of the image, lowest and highest, in (0, 1].
@@ -57,7 +58,7 @@ class DataConfig:
     """
 
     source: str | list[str] | None = None
-    saliency: str | list[str] | None = None
+    saliency: str | list[str | None] | None = None
     target: str | None = None
     source_split: str = "train"
     target_split: str = "train"
@@ -67,7 +68,7 @@ class DataConfig:
     target_hold_out: float = 0.0
     single_label: bool = False
     classes: list[str] | str | None = None
-    class_map: dict[str, str] | None = None
+    class_map: dict[str, str] | str | None = None
     source_fraction: float = 1.0
     size: int = 224
     scale: tuple[float, float] = (0.5, 1.0)
@@ -120,6 +121,8 @@ class LossConfig:
         resolution: Eq. 3 is compared at this many times the attention's side, M up-sampled bilinearly.
         other_classes: Beyond the paper: weight, as a share of λ1, of pressing the other classes' maps on the source to zero,
             each divided by the largest value of all. 0: Eq. 3 speaks of the true class alone.
+        background: Beyond the paper: weight, as a share of λ1, of pressing every class's evidence (the map before its ReLU, for
+            and against) to zero outside the source's objects. 0: Eq. 3 alone.
         adversarial_warmup: Steps over which the weight of the term that aligns the domains rises linearly from 0.
         over_classes: Eq. 4's sum over classes taken as a ``mean`` (PyTorch's convention) or as the ``sum`` it is written.
     """
@@ -133,6 +136,7 @@ class LossConfig:
     normalize: Literal["max", "max_detached", "none", "sigmoid"] = "max"
     resolution: int = 1
     other_classes: float = 0.0
+    background: float = 0.0
     adversarial_warmup: int = 0
     over_classes: Literal["mean", "sum"] = "mean"
 
@@ -283,6 +287,7 @@ def check_config(config: RunConfig) -> None:
     )
     expect(loss.resolution >= 1, "loss.resolution", "of at least 1", loss.resolution)
     expect(loss.other_classes >= 0, "loss.other_classes", "of at least 0", loss.other_classes)
+    expect(loss.background >= 0, "loss.background", "of at least 0", loss.background)
     expect(loss.adversarial_warmup >= 0, "loss.adversarial_warmup", "of at least 0", loss.adversarial_warmup)
     for name in LOSS_TERMS:
         weight = getattr(loss, name)

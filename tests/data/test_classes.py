@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from attnbn.data.classes import VOC_CLASSES, check_presence, match_classes, parse_classes, select_classes
+from attnbn.data.classes import (
+    VOC_CLASSES,
+    check_agreement,
+    check_presence,
+    match_classes,
+    parse_classes,
+    select_classes,
+)
 from attnbn.data.dataset import ImageDataset
 from attnbn.io.errors import InputError
 
@@ -109,3 +116,14 @@ def test_presence() -> None:
         check_presence(dataset, "target")
     check_presence(ImageDataset(["cat"], ["a"], None), "target")
     check_presence(ImageDataset(["cat"], ["a"], torch.ones(1, 1)), "target")
+
+
+def test_several_domains_say_which_has_what() -> None:
+    with pytest.raises(InputError) as caught:
+        check_agreement({"folders:A": ["cat", "ape"], "folders:B": ["cat", "cow"], "target": ["cow", "cat", "dog"]})
+    assert str(caught.value) == (
+        "the classes of folders:A, folders:B and target differ: only folders:A has ape; only folders:B and the target have "
+        "cow; only the target has dog; choose those wanted with --data.classes or rename with --data.class_map"
+    )
+    check_agreement({"source": ["cat", "dog"], "target": ["dog", "cat"]})
+    check_agreement({})

@@ -16,6 +16,7 @@ from attnbn.data.scenes.canvas import Canvas, Pen
 from attnbn.data.scenes.compose import NAMES, target_scene
 from attnbn.data.scenes.dice import Dice
 from attnbn.data.scenes.toys import TOYS
+from attnbn.data.scenes.trio import BACKDROPS, LOOKS, TRIO_NAMES, trio_backdrop, trio_present, trio_scene
 from attnbn.io.errors import InputError
 
 DIGEST = """
@@ -48,6 +49,14 @@ def test_another_process_draws_the_same_pictures() -> None:
                 sample.image.numpy().tobytes() + sample.mask.numpy().tobytes() + sample.labels.numpy().tobytes()
             )
     assert there == here.hexdigest() + "\n"
+
+
+def test_source_and_target_are_drawn_as_ever() -> None:
+    drawn = hashlib.sha256()
+    for spec in ("source?count=6", "target?count=6"):
+        for sample in open_scenes(spec, split="test"):
+            drawn.update(sample.image.numpy().tobytes())
+    assert drawn.hexdigest()[:16] == "75069609d471be2a"
 
 
 def test_splits_and_seeds_share_no_picture() -> None:
@@ -171,10 +180,62 @@ def test_dice_are_fair_and_repeatable() -> None:
     assert grain.shape == (50, 61) and abs(grain.mean()) < 3 and 45 < grain.std() < 60
 
 
+@pytest.mark.parametrize("name", LOOKS)
+def test_each_look_shows_one_toy_with_its_exact_saliency(name: str) -> None:
+    data = open_scenes(f"{name}?count=24", split="train", masks=True)
+    assert data.classes == TRIO_NAMES and data.has_saliency and data.labels is not None
+    assert torch.equal(data.labels.sum(1), torch.ones(24)) and (data.labels.sum(0) > 0).all()
+    for i in range(24):
+        sample, ident = data[i], int(data.labels[i].argmax()) + 1
+        assert sample.saliency is not None and sample.mask is not None
+        assert torch.equal(sample.saliency[0] == 1, sample.mask == ident)
+        assert torch.equal(sample.saliency[0] == 0, sample.mask == 0)
+        assert 0.05 < sample.saliency.mean() < 0.5
+
+
+def test_looks_differ_and_share_no_picture() -> None:
+    seen = [
+        digest(s) for name in LOOKS for split in ("train", "test") for s in open_scenes(f"{name}?count=8", split=split)
+    ]
+    assert len(set(seen)) == 48
+    tones = {name: trio_scene(Dice(3), 96, name, 0.8).image.reshape(-1, 3) for name in LOOKS}
+    # a print has a few flat tones of two inks, and pixels on the toy's edge between them
+    common = {name: np.unique(pixels, axis=0, return_counts=True)[1] for name, pixels in tones.items()}
+    assert np.sort(common["print"])[-6:].sum() > 0.85 * 96 * 96 > 2 * np.sort(common["dusk"])[-6:].sum()
+    assert tones["dusk"].mean() < 0.9 * tones["studio"].mean()
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(0.0, 0.0), (0.25, 0.25), (0.8, 0.8), (1.0, 1.0)])
+def test_a_class_comes_with_its_backdrop_at_the_rate_of_the_bias(bias: float, expected: float) -> None:
+    own = {name: [] for name in LOOKS}
+    others: list[int] = []
+    for name, look in LOOKS.items():
+        for i in range(1200):
+            dice = Dice(5, i)
+            (index,) = trio_present(dice)
+            drawn = trio_backdrop(dice, index, look.shift, bias)
+            own[name].append(drawn == (index + look.shift) % 4)
+            others += [(drawn - index - look.shift) % 4] * (not own[name][-1])
+        assert abs(np.mean(own[name]) - expected) < 0.04
+    if others:  # the other backdrops are alike
+        assert np.bincount(others, minlength=4)[1:].min() > 0.28 * len(others)
+
+
+def test_no_class_has_one_backdrop_in_two_domains() -> None:
+    for index in range(len(TRIO_NAMES)):
+        assert len({(index + look.shift) % len(BACKDROPS) for look in LOOKS.values()}) == len(LOOKS)
+
+
+def test_bias_moves_the_backdrop_alone() -> None:
+    low, high = (open_scenes(f"dusk?count=20&bias={bias}", split="train") for bias in (0, 1))
+    assert low.labels is not None and high.labels is not None and torch.equal(low.labels, high.labels)
+    assert all(digest(low[i]) != digest(high[i]) for i in range(20))
+
+
 @pytest.mark.parametrize(
     ("spec", "keywords", "message"),
     [
-        ("garden", {}, "expected scenes:source or scenes:target, got scenes:garden"),
+        ("garden", {}, "scenes:dusk or scenes:print, got scenes:garden"),
         (
             "target?count=0",
             {},
@@ -186,6 +247,10 @@ def test_dice_are_fair_and_repeatable() -> None:
         ("target?seed=-1", {}, "for seed, got '-1'"),
         ("target?seed=", {}, "for seed, got ''"),
         ("target?hard=1", {}, "expected an option among count, seed, difficulty, got 'hard'"),
+        ("target?bias=0.5", {}, "expected an option among count, seed, difficulty, got 'bias'"),
+        ("dusk?difficulty=0.5", {}, "expected an option among count, seed, bias, got 'difficulty'"),
+        ("print?bias=2", {}, "a number from 0 to 1 for bias, got '2'"),
+        ("dusk", {"classes": ["boat", "car"]}, "no class 'car'; they have balloon, boat, sheep, tent: scenes:dusk"),
         ("target", {"split": "val"}, "one of train, dev, test, got 'val'"),
         ("target", {"classes": ["boat", "dog"]}, "no class 'dog'; they have balloon, boat"),
         ("target", {"classes": ["boat", "boat"]}, "each once, got boat, boat"),

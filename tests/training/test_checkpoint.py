@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,12 @@ def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path, damage: s
     assert len(damaged) == 1 and "step-00000002" in damaged[0]
     with pytest.raises(InputError, match="step-00000002"):
         read_checkpoint(tmp_path / "step-00000002")
+    shutil.rmtree(tmp_path / "step-00000001")
+    with pytest.raises(
+        InputError, match=r"all are damaged \(step-00000002: [^():]*( \([^():]*\))?\); bring one"
+    ) as error:
+        folder.named("last")
+    assert str(error.value).count("expected") == 1 and "\n" not in str(error.value)
 
 
 def test_a_full_disk_leaves_the_one_before_and_nothing_half_written(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from attnbn.cli.main import main
 from attnbn.data.collate import collate
+from attnbn.data.dataset import Subset
 from attnbn.data.open import open_dataset
 from attnbn.data.transforms import normalize, train_transform
 from attnbn.experiments.train import train
@@ -212,3 +213,21 @@ def test_a_place_that_can_hold_no_cache_is_refused_before_the_run_folder_is_made
         assert main(["train", *SETTINGS, "--data.cache", str(place), "--output", str(output)]) == 2
         assert capsys.readouterr().err.strip().endswith(f"give another --data.cache: {place}")
         assert not output.exists()
+
+
+def test_most_of_a_data_set_shares_the_files_of_the_whole_and_a_small_part_does_not(source, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    whole = keeper(tmp_path).keep(source)
+    files = sorted(tmp_path.glob("*.npy"))
+    most = Subset(Subset(source, range(1, 7)), range(1, 5))
+    assert most.names == source.names[2:6]
+    kept = keeper(tmp_path).keep(most)
+    assert sorted(tmp_path.glob("*.npy")) == files
+    assert len(kept) == 4
+    for index in range(4):
+        assert kept[index].name == whole[index + 2].name
+        assert (kept[index].features == whole[index + 2].features).all()
+        assert (kept[index].saliency == whole[index + 2].saliency).all()
+        assert torch.equal(kept[index].labels, most.labels[index])
+    few = keeper(tmp_path).keep(Subset(source, [4]))
+    assert len(list(tmp_path.glob("*.npy"))) > len(files)
+    assert (few[0].features == whole[4].features).all()

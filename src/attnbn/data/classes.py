@@ -18,6 +18,9 @@ VOC_CLASSES = (
 )  # fmt: skip
 """PASCAL VOC's twenty classes in the order of its mask ids 1 to 20."""
 
+ROLES = ("source", "target")
+"""What the domains of a run are called where there is one of each."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -120,7 +123,7 @@ def match_classes(
     }
     chosen = parse_classes(wanted)
     if chosen is None:
-        _check_agreement(renamed)
+        check_agreement(renamed)
         return list(renamed.values())[-1] if renamed else ()
     for what, names in renamed.items():
         for name in chosen:
@@ -132,17 +135,29 @@ def match_classes(
     return chosen
 
 
-def _check_agreement(domains: Mapping[str, tuple[str, ...]]) -> None:
-    """The classes of all domains are the same, in any order."""
-    if len(domains) < 2 or set(domains["source"]) == set(domains["target"]):
+def check_agreement(domains: Mapping[str, Sequence[str]]) -> None:
+    """The classes of all domains are the same, in any order.
+
+    Args:
+        domains: What each is called in messages -> its classes.
+
+    Raises:
+        InputError: Naming each class that not all have, and the domains that have it.
+    """
+    holders: dict[tuple[str, ...], list[str]] = {}
+    for name in dict.fromkeys(name for names in domains.values() for name in names):
+        having = tuple(what for what, names in domains.items() if name in names)
+        if len(having) < len(domains):
+            holders.setdefault(having, []).append(name)
+    if not holders:
         return
     only = [
-        f"only the {what} has {_listed(extra)}"
-        for what, other in (("source", "target"), ("target", "source"))
-        if (extra := [name for name in domains[what] if name not in domains[other]])
+        f"only {_together([f'the {w}' if w in ROLES else w for w in having])} {'has' if len(having) == 1 else 'have'} "
+        f"{_listed(names)}"
+        for having, names in holders.items()
     ]
     raise InputError(
-        f"the classes of source and target differ: {'; '.join(only)}; "
+        f"the classes of {_together(list(domains))} differ: {'; '.join(only)}; "
         f"choose those wanted with --data.classes or rename with --data.class_map"
     )
 
@@ -177,6 +192,11 @@ def _closest(name: str, available: Sequence[str]) -> str:
     if close:
         return f" (closest: {', '.join(folded[c] for c in close)})"
     return f" (it has {_listed(unique)})" if unique else " (it has no classes)"
+
+
+def _together(names: Sequence[str]) -> str:
+    """``A, B and C``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _listed(names: Sequence[str], most: int = 20) -> str:

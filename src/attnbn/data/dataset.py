@@ -1,4 +1,4 @@
-"""The contract of every data set here, and how a share of one is taken.
+"""The contract of every data set here, and how a share of one is taken or kept apart.
 
 A data set knows its classes, names and labels without reading an image, so that samplers, checks and tables cost
 nothing; images, masks and saliency are read one sample at a time.
@@ -133,18 +133,64 @@ def take_share(dataset: ImageDataset, fraction: float, seed: int) -> ImageDatase
         raise InputError(f"expected a share of the images in (0, 1], got {fraction:g}: data.source_fraction")
     if fraction == 1:
         return dataset
-    strata: dict[int, list[int]] = {}
-    for index, stratum in enumerate(_strata(dataset)):
-        strata.setdefault(stratum, []).append(index)
     chosen: list[int] = []
-    for members in strata.values():
+    for members in _strata(dataset).values():
         members.sort(key=lambda index: _hash(seed, dataset.names[index]))
         chosen += members[: max(1, math.floor(fraction * len(members) + 0.5))]
     note = f"{len(chosen):,} of {len(dataset):,} images: a share of {fraction:.3g} within each class, seed {seed}"
     return Subset(dataset, sorted(chosen), note)
 
 
-def _strata(dataset: ImageDataset) -> list[int]:
+def hold_out(
+    dataset: ImageDataset, share: float, seed: int, *, stratify: bool = True
+) -> tuple[ImageDataset, ImageDataset]:
+    """Part a data set in two: what is kept and what is held apart.
+
+    The images of each class are ordered by a hash of seed and name, and the first ``share`` of them is held apart: of two
+    images or more at least one and never all, of a single image none. So the choice depends on the names alone, is the
+    same on every machine and survives a change of order. An image of several classes counts for the rarest of them.
+
+    Args:
+        dataset: The whole.
+        share: To be held apart, in (0, 1).
+        seed: Of the order; another one than :func:`take_share` makes of it, so that the two choices are independent.
+        stratify: Part each class by itself where there are labels. False: no label is looked at, so the parts are the
+            same for a data set that was opened without.
+
+    Returns:
+        The images kept and those held apart, each in the data set's own order.
+
+    Raises:
+        InputError: The share is outside (0, 1), or so few images that none can be held apart.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"expected a share of the images to hold out in (0, 1), got {share:g}: {dataset.title}")
+    apart: set[int] = set()
+    for members in _strata(dataset).values() if stratify else [list(range(len(dataset)))]:
+        members.sort(key=lambda index: _hash(seed, f"held out\0{dataset.names[index]}"))
+        apart.update(members[: min(max(1, math.floor(share * len(members) + 0.5)), len(members) - 1)])
+    if not apart:
+        raise InputError(
+            f"expected two images of a class, one of them to hold out, got {len(dataset)}: {dataset.title}"
+        )
+    within = "within each class" if stratify and dataset.labels is not None else "of all, labels not looked at"
+    note = f"of {len(dataset):,} images, a share of {share:.3g} {within}, seed {seed}"
+    kept = [index for index in range(len(dataset)) if index not in apart]
+    return (
+        Subset(dataset, kept, f"the {len(kept):,} not held out {note}"),
+        Subset(dataset, sorted(apart), f"the {len(apart):,} held out {note}"),
+    )
+
+
+def _strata(dataset: ImageDataset) -> dict[int, list[int]]:
+    """The images of each class, those of several classes with their rarest one; N: of none; without labels one stratum."""
+    strata: dict[int, list[int]] = {}
+    for index, stratum in enumerate(_rarest(dataset)):
+        strata.setdefault(stratum, []).append(index)
+    return strata
+
+
+def _rarest(dataset: ImageDataset) -> list[int]:
     """For each image the index of its rarest positive class, or N where it has none."""
     if dataset.labels is None or not dataset.classes:
         return [0] * len(dataset)

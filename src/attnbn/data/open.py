@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from attnbn.data.class_maps import ClassMap, resolve_class_map
 from attnbn.data.classes import parse_classes
 from attnbn.data.dataset import ImageDataset
 from attnbn.data.photos import SaliencySource
@@ -26,7 +27,7 @@ def open_dataset(
     *,
     split: str,
     classes: str | Sequence[str] | None = None,
-    class_map: Mapping[str, str] | None = None,
+    class_map: ClassMap = None,
     saliency: SaliencySource | None = None,
     labels: bool = True,
     masks: bool = False,
@@ -34,10 +35,10 @@ def open_dataset(
     """Open a data set.
 
     Args:
-        spec: ``folders:PATH``, ``voc:PATH``, ``csv:FILE``, ``scenes:source`` or ``scenes:target``.
+        spec: ``folders:PATH``, ``voc:PATH``, ``csv:FILE``, or ``scenes:`` with a domain of the program's own.
         split: For ``voc`` and ``scenes``; class folders and lists have no splits, all of them is used.
         classes: The classes, in order; None: the data set's own.
-        class_map: The data set's names -> names of the run.
+        class_map: The data set's names -> names of the run, or a table's name.
         saliency: Where the saliency maps of photographs come from; scenes bring their own.
         labels: Whether to read labels; without, no source of labels is opened.
         masks: Whether samples carry masks.
@@ -53,7 +54,7 @@ def open_dataset(
         return _read(module, function, path, split=split, masks=masks, **options)
     place = Path(path).expanduser()
     _check_path(kind, place)
-    options |= {"class_map": class_map, "saliency": saliency}
+    options |= {"class_map": resolve_class_map(class_map), "saliency": saliency}
     if kind == "voc":
         return _read(module, function, place, split=split, masks=masks, **options)
     if masks:

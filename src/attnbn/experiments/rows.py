@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from attnbn.config import PLACES, RunConfig, check_config
+from attnbn.data.class_maps import resolve_class_map
 from attnbn.data.classes import parse_classes
 from attnbn.data.open import open_dataset
-from attnbn.experiments.domains import Domains, open_domains
+from attnbn.experiments.domains import Domains, each, open_domains
 from attnbn.experiments.evaluate import evaluate_run
 from attnbn.experiments.parallel import Done, Job, nothing, run_jobs
-from attnbn.experiments.runner import Say, Watch, quiet
+from attnbn.experiments.runner import Say, Watch, absolute_if_there, absolute_spec, quiet
 from attnbn.experiments.train import resume, train
 from attnbn.inference.load import read_config
 from attnbn.io.errors import InputError, RunError
@@ -216,15 +217,9 @@ def _identity(config: RunConfig) -> dict[str, Any]:
     values = {key: value for key, value in flat(config).items() if key.partition(".")[0] in COMPARED}
     values["data.cache"] = values["data.cache"] is not None  # where it is makes no difference, its rounding does
     for key in ("data.source", "data.target"):
-        kind, colon, path = (values[key] or "").partition(":")
-        if colon and kind != "scenes":
-            values[key] = f"{kind}:{_resolved(path)}"
+        values[key] = each(values[key], absolute_spec)
     for key in ("data.saliency", "model.weights"):
-        if values[key] is not None and Path(values[key]).expanduser().exists():
-            values[key] = _resolved(values[key])
+        values[key] = each(values[key], absolute_if_there)
+    values["data.class_map"] = resolve_class_map(values["data.class_map"])
     classes = parse_classes(values["data.classes"])
     return values | {"data.classes": None if classes is None else list(classes)}
-
-
-def _resolved(path: str) -> str:
-    return str(Path(path).expanduser().resolve())

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from attnbn.data.collate import Batch
-from attnbn.data.dataset import ImageDataset
+from attnbn.data.dataset import ImageDataset, Subset
 from attnbn.data.transforms import SampleTransform, normalize
 from attnbn.io.atomic import explained
 from attnbn.io.errors import RunError
@@ -42,13 +42,17 @@ class KeptViews(Dataset["_Kept"]):
 
     Args:
         dataset: The images, for names and labels.
+        places: Where each of them is in the files.
         features: File of float16 ``n×K×h×w×C``.
         saliency: File of float32 ``n×K×u×v``, NaN for images without a map; None where no term reads it.
         layers: How many layers of the trunk are done.
     """
 
-    def __init__(self, dataset: ImageDataset, features: Path, saliency: Path | None, layers: int) -> None:
-        self.names, self.labels, self.files, self.layers = dataset.names, dataset.labels, (features, saliency), layers
+    def __init__(
+        self, dataset: ImageDataset, places: Tensor, features: Path, saliency: Path | None, layers: int
+    ) -> None:
+        self.names, self.labels, self.places = dataset.names, dataset.labels, places
+        self.files, self.layers = (features, saliency), layers
         self._open()
 
     def _open(self) -> None:
@@ -71,8 +75,9 @@ class KeptViews(Dataset["_Kept"]):
 
     def __getitem__(self, index: int) -> _Kept:
         labels = None if self.labels is None else self.labels[index]
-        saliency = None if self.saliency is None else self.saliency[index]
-        return _Kept(self.features[index], saliency, labels, self.names[index], self.layers)
+        place = int(self.places[index])
+        saliency = None if self.saliency is None else self.saliency[place]
+        return _Kept(self.features[place], saliency, labels, self.names[index], self.layers)
 
 
 class _Kept(NamedTuple):
@@ -142,12 +147,15 @@ class Keeper:
     def keep(self, dataset: ImageDataset) -> KeptViews:
         """The data set's views, computed now or at an earlier time.
 
+        Of a part of a data set that is most of it the whole is kept, for the parts of other seeds to share.
+
         Raises:
             InputError: for an image that cannot be read.
             RunError: where they do not fit on the disk.
         """
-        views = FixedViews(dataset, self.transform, self.views)
-        images, maps = _contents(dataset)
+        whole, places = _whole(dataset)
+        views = FixedViews(whole, self.transform, self.views)
+        images, maps = _contents(whole)
         crops = f"{self.views} {self.settings}"
         features = self._file("features", images, crops, _weights(self.frozen))
         with _alone(features, self.say) as ours:
@@ -159,7 +167,7 @@ class Keeper:
             with _alone(saliency, self.say) as ours:
                 if ours:
                     self._saliency(views, saliency)
-        return KeptViews(dataset, features, saliency, self.layers)
+        return KeptViews(dataset, places, features, saliency, self.layers)
 
     def _file(self, kind: str, *parts: str) -> Path:
         return self.folder / f"{kind}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]}.npy"
@@ -209,6 +217,15 @@ def _half(out: Tensor, name: str) -> Tensor:
     if not half.isfinite().all():
         raise RunError(f"features exceed what half precision holds: train without data.cache ({name})")
     return half
+
+
+def _whole(dataset: ImageDataset) -> tuple[ImageDataset, Tensor]:
+    """The data set that this one is most of (itself, if of none), and where its images are in it."""
+    places = torch.arange(len(dataset))
+    while isinstance(dataset, Subset) and 2 * len(places) >= len(dataset.dataset):
+        places = dataset.indices[places]
+        dataset = dataset.dataset
+    return dataset, places
 
 
 def _contents(dataset: ImageDataset) -> tuple[str, str]:

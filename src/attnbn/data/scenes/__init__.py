@@ -1,4 +1,4 @@
-"""The embedded scenes: painted toys in a studio (source) and out at dusk (target), drawn from a seed."""
+"""The embedded scenes, drawn from a seed: painted toys, one in a studio and many at dusk, and one each in three looks."""
 
 from attnbn.data.scenes.dataset import open_scenes
 

@@ -95,7 +95,7 @@ def target_scene(dice: Dice, size: int, difficulty: float) -> Scene:
     for _ in range(round(dice.between(0, 0.5 + 1.6 * difficulty))):
         pen = Pen(canvas, dice.between(0, UNITS), dice.between(80, 100), dice.between(9, 15))
         (grounds.fence if dice.chance(0.6) else grounds.bush)(pen, dice)
-    return Scene(_evening(canvas.picture(), dice, difficulty), present, canvas.coverage(), canvas.mask())
+    return Scene(evening(canvas.picture(), dice, difficulty), present, canvas.coverage(), canvas.mask())
 
 
 def _scenery(dice: Dice, present: tuple[int, ...], difficulty: float) -> set[str]:
@@ -158,7 +158,7 @@ def _draw(canvas: Canvas, dice: Dice, index: int, x: float, y: float, scale: flo
     TOYS[NAMES[index]].draw(pen, paint, shade(trim, 0.2))
 
 
-def _evening(picture: Pixels, dice: Dice, strength: float) -> Pixels:
+def evening(picture: Pixels, dice: Dice, strength: float) -> Pixels:
     """Evening light, a darker rim and grain, in whole numbers; ``strength`` 0 leaves the studio's light."""
     gain, lift = dice.pick(LIGHTS)
     amount = round(170 * strength)

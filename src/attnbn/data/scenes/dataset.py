@@ -1,4 +1,4 @@
-"""The scenes as a data set: ``source`` and ``target``, each with three splits that never share a picture."""
+"""The scenes as a data set: ``source`` and ``target``, and the three of :mod:`trio`; their splits never share a picture."""
 
 from __future__ import annotations
 
@@ -15,12 +15,27 @@ from attnbn.data.dataset import ImageDataset
 from attnbn.data.sample import Saliency, Sample
 from attnbn.data.scenes.compose import NAMES, Scene, source_present, source_scene, target_present, target_scene
 from attnbn.data.scenes.dice import Dice
+from attnbn.data.scenes.trio import LOOKS, TRIO_NAMES, trio_present, trio_scene
 from attnbn.io.errors import InputError
+
+BIAS = 0.7
+"""How often a class comes with its own backdrop: at home well worth leaning on, and away the way to be wrong."""
 
 COUNTS = {"train": 900, "dev": 200, "test": 300}
 """Splits and how many pictures each has unless ``count`` says otherwise."""
 
-DOMAINS = ("source", "target")
+DOMAINS = ("source", "target", *LOOKS)
+"""A domain's place here is one of its seeds: new ones come last."""
+
+OPTIONS: dict[str, tuple[float, float]] = {
+    "count": (1, 10_000_000),
+    "seed": (0, 2**32 - 1),
+    "difficulty": (0, 1),
+    "bias": (0, 1),
+}
+"""What may follow the question mark, with its lowest and highest value; the shares are of some domains alone."""
+
+_SHARES = {"difficulty": ("target",), "bias": tuple(LOOKS)}
 _KEPT = 2048
 """Pictures kept in memory once drawn: 55 MB at most at 96×96, and all of the demo's."""
 
@@ -30,25 +45,27 @@ class Domain:
     """A parsed specification.
 
     Attributes:
-        name: ``source`` or ``target``.
+        name: One of :data:`DOMAINS`.
         count: Pictures in the split.
         seed: Another seed is another world; splits of one seed are disjoint.
         difficulty: Of the target, in [0, 1]: see :mod:`attnbn.data.scenes.compose`.
+        bias: Of the three: how often a class comes with its own backdrop, see :mod:`attnbn.data.scenes.trio`.
     """
 
     name: str
     count: int
     seed: int = 0
     difficulty: float = 1.0
+    bias: float = BIAS
 
 
 class Scenes(ImageDataset):
-    """Pictures drawn when first asked for; picture i is a pure function of (seed, domain, split, i, difficulty, size).
+    """Pictures drawn when first asked for; picture i is a pure function of (seed, domain, split, i, size) and the share.
 
     Args:
-        domain: Which domain, how many pictures and how hard.
+        domain: Which domain, how many pictures, and its share.
         split: One of :data:`COUNTS`.
-        classes: Indices into :data:`NAMES` of the classes wanted, in order.
+        classes: Indices into the domain's names of the classes wanted, in order.
         labels: Yield labels.
         masks: Yield masks.
         size: Side in pixels.
@@ -59,7 +76,7 @@ class Scenes(ImageDataset):
     ) -> None:
         self._seeds = (domain.seed, DOMAINS.index(domain.name), list(COUNTS).index(split))
         self._domain, self._size, self._with_masks = domain, size, masks
-        present = source_present if domain.name == "source" else target_present
+        present = {"source": source_present, "target": target_present}.get(domain.name, trio_present)
         contents = [present(Dice(*self._seeds, i)) for i in range(domain.count)]
         self._order = [i for i, found in enumerate(contents) if any(c in found for c in classes)]
         table = torch.zeros(len(self._order), len(classes))
@@ -72,11 +89,11 @@ class Scenes(ImageDataset):
             self._ids[old + 1] = new + 1
         left_out = domain.count - len(self._order)
         super().__init__(
-            [NAMES[c] for c in classes],
+            [names_of(domain.name)[c] for c in classes],
             [f"{domain.name}/{split}/{i:05d}" for i in self._order],
             table if labels else None,
             has_masks=masks,
-            has_saliency=domain.name == "source",
+            has_saliency=domain.name != "target",
             notes=[f"{left_out:,} of {domain.count:,} pictures show none of the classes and are left out"]
             * bool(left_out),
             title=f"scenes:{domain.name} {split}",
@@ -84,7 +101,7 @@ class Scenes(ImageDataset):
         self._drawn = lru_cache(maxsize=_KEPT)(self._draw)
 
     def __getitem__(self, index: int) -> Sample:
-        """Picture ``index``: 96×96 by default, with exact saliency in the source and exact masks where asked for."""
+        """Picture ``index``: 96×96 by default, exact saliency in all domains but the target, exact masks where asked for."""
         scene = self._drawn(self._order[index])
         saliency = Saliency(torch.from_numpy(scene.coverage.astype(np.float32) / 255)) if self.has_saliency else None
         mask = tv_tensors.Mask(torch.from_numpy(self._ids[scene.mask])) if self._with_masks else None
@@ -96,7 +113,14 @@ class Scenes(ImageDataset):
         dice = Dice(*self._seeds, i)
         if self._domain.name == "source":
             return source_scene(dice, self._size)
-        return target_scene(dice, self._size, self._domain.difficulty)
+        if self._domain.name == "target":
+            return target_scene(dice, self._size, self._domain.difficulty)
+        return trio_scene(dice, self._size, self._domain.name, self._domain.bias)
+
+
+def names_of(domain: str) -> tuple[str, ...]:
+    """The classes of a domain, in order."""
+    return TRIO_NAMES if domain in LOOKS else NAMES
 
 
 def open_scenes(
@@ -111,9 +135,10 @@ def open_scenes(
     """Open a split of the embedded scenes.
 
     Args:
-        spec: ``source`` or ``target``, with options after a question mark: ``target?count=600&difficulty=0.5&seed=3``.
+        spec: ``source``, ``target``, ``studio``, ``dusk`` or ``print``, with options after a question mark:
+            ``target?count=600&difficulty=0.5&seed=3``, ``dusk?bias=0.5``.
         split: ``train``, ``dev`` or ``test``.
-        classes: Names of the classes wanted, in order; None: all six. Pictures with none of them are left out,
+        classes: Names of the classes wanted, in order; None: all of the domain's. Pictures with none of them are left out,
             toys of other classes are background.
         labels: Yield labels.
         masks: Yield masks: uint8, 0 background, i + 1 class i, 255 pixels that two things share.
@@ -128,15 +153,18 @@ def open_scenes(
     if split not in COUNTS:
         raise InputError(f"expected a split of the scenes, one of {', '.join(COUNTS)}, got {split!r}: scenes:{spec}")
     domain = parse_spec(spec, COUNTS[split])
-    wanted = NAMES if classes is None else tuple(classes)
-    unknown = [name for name in wanted if name not in NAMES]
+    own = names_of(domain.name)
+    wanted = own if classes is None else tuple(classes)
+    unknown = [name for name in wanted if name not in own]
     if unknown:
-        raise InputError(f"the scenes have no class {unknown[0]!r}; they have {', '.join(NAMES)}: data.classes")
+        raise InputError(
+            f"the scenes have no class {unknown[0]!r}; they have {', '.join(own)}: scenes:{spec}, data.classes"
+        )
     if not wanted or len(set(wanted)) != len(wanted):
         raise InputError(f"expected one or more classes, each once, got {', '.join(wanted) or 'none'}: data.classes")
     if size < 16:
         raise InputError(f"expected pictures of at least 16 pixels, got {size}: scenes:{spec}")
-    return Scenes(domain, split, [NAMES.index(name) for name in wanted], labels=labels, masks=masks, size=size)
+    return Scenes(domain, split, [own.index(name) for name in wanted], labels=labels, masks=masks, size=size)
 
 
 def parse_spec(spec: str, count: int) -> Domain:
@@ -151,19 +179,20 @@ def parse_spec(spec: str, count: int) -> Domain:
     """
     name, _, query = spec.partition("?")
     if name not in DOMAINS:
-        raise InputError(f"expected scenes:source or scenes:target, got scenes:{spec}")
-    values: dict[str, float] = {"count": count, "seed": 0, "difficulty": 1.0}
-    limits = {"count": (1, 10_000_000), "seed": (0, 2**32 - 1), "difficulty": (0, 1)}
+        known = [f"scenes:{domain}" for domain in DOMAINS]
+        raise InputError(f"expected {', '.join(known[:-1])} or {known[-1]}, got scenes:{spec}")
+    options = [option for option in OPTIONS if name in _SHARES.get(option, DOMAINS)]
+    values: dict[str, float] = {"count": count, "seed": 0, "difficulty": 1.0, "bias": BIAS}
     for key, text in parse_qsl(query, keep_blank_values=True):
-        if key not in values:
-            raise InputError(f"expected an option among {', '.join(values)}, got {key!r}: scenes:{spec}")
-        low, high = limits[key]
+        if key not in options:
+            raise InputError(f"expected an option among {', '.join(options)}, got {key!r}: scenes:{spec}")
+        low, high = OPTIONS[key]
         try:
-            value = float(text) if key == "difficulty" else int(text)
+            value = float(text) if key in _SHARES else int(text)
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            kind = "number" if key == "difficulty" else "whole number"
+            kind = "number" if key in _SHARES else "whole number"
             raise InputError(f"expected a {kind} from {low} to {high} for {key}, got {text!r}: scenes:{spec}")
         values[key] = value
-    return Domain(name, int(values["count"]), int(values["seed"]), values["difficulty"])
+    return Domain(name, int(values["count"]), int(values["seed"]), values["difficulty"], values["bias"])

@@ -1,0 +1,73 @@
+"""Images of exactly one class: what accuracy speaks of, and what a single-label task trains on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attnbn.data.dataset import ImageDataset, Subset
+from attnbn.io.errors import InputError
+
+
+def only_single(dataset: ImageDataset) -> ImageDataset:
+    """The images with exactly one class, and no class that may be there (NaN, VOC's "difficult").
+
+    Args:
+        dataset: With labels.
+
+    Returns:
+        The data set itself if all images are such, else a :class:`~attnbn.data.dataset.Subset` whose note counts the rest.
+
+    Raises:
+        InputError: None is left.
+        ValueError: The data set was opened without labels.
+    """
+    single = _single(_labels(dataset))
+    if bool(single.all()):
+        return dataset
+    note = f"left out {_rest(dataset)} (data.single_label)"
+    if not bool(single.any()):
+        raise InputError(
+            f"expected images of exactly one of the classes, {note}; correct data.classes: {dataset.title}"
+        )
+    return Subset(dataset, single.nonzero()[:, 0].tolist(), note)
+
+
+def check_single(dataset: ImageDataset, remedy: str = "leave the others out with --data.single_label true") -> None:
+    """Refuse images of several classes where accuracy, a single class each, is asked for.
+
+    Args:
+        dataset: With labels.
+        remedy: What to do about it, for the message.
+
+    Raises:
+        InputError: Naming the data set and how many images do not show exactly one class.
+        ValueError: The data set was opened without labels.
+    """
+    if not bool(_single(_labels(dataset)).all()):
+        raise InputError(f"expected images of exactly one class each, got {_rest(dataset)}; {remedy}: {dataset.title}")
+
+
+def _labels(dataset: ImageDataset) -> Tensor:
+    if dataset.labels is None:
+        raise ValueError(f"expected a data set with labels, got one without: {dataset.title}")
+    return dataset.labels
+
+
+def _single(labels: Tensor) -> Tensor:
+    """``len`` bool: one positive, nothing unknown."""
+    return ((labels == 1).sum(1) == 1) & ~labels.isnan().any(1)
+
+
+def _rest(dataset: ImageDataset) -> str:
+    """How many images are not of exactly one class, and why."""
+    labels = _labels(dataset)
+    positives, unknown = (labels == 1).sum(1), labels.isnan().any(1)
+    reasons = {
+        "of several classes": positives > 1,
+        "of none": (positives == 0) & ~unknown,
+        "of a class that is unknown (difficult)": unknown & (positives < 2),
+    }
+    counts = {reason: int(torch.count_nonzero(these)) for reason, these in reasons.items()}
+    shown = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
+    return f"{sum(counts.values()):,} of {len(dataset):,} images: {shown}"
