@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
 
-from attnbn.evaluation.confusion import confusion_matrix, iou, mean_iou, precision, recall
+from attnbn.evaluation.confusion import confusion_matrix, figures_of, in_truth, iou, mean_iou, precision, recall
 
 
 def masks(seed: int, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,6 +43,16 @@ def test_absent_classes_are_nan_and_left_out() -> None:
     assert precision(matrix).isnan().tolist() == [False, False, True]
     assert recall(matrix).isnan().tolist() == [False, True, True]
     assert mean_iou(torch.zeros(3, 3, dtype=torch.int64)).isnan()
+
+
+def test_a_mean_over_chosen_classes() -> None:
+    matrix = torch.tensor([[6, 2, 0], [0, 0, 0], [1, 0, 3]])
+    assert in_truth(matrix).tolist() == [True, False, True]
+    assert mean_iou(matrix, in_truth(matrix)) == pytest.approx((6 / 9 + 3 / 4) / 2)
+    assert mean_iou(matrix) == pytest.approx((6 / 9 + 0 + 3 / 4) / 3)
+    figures = figures_of(matrix, ("cat", "dog"), in_truth(matrix))
+    assert figures["miou"] == mean_iou(matrix, in_truth(matrix))
+    assert figures["iou"] == dict(zip(("background", "cat", "dog"), iou(matrix).tolist(), strict=True))
 
 
 def test_a_stack_of_matrices_is_read_at_once() -> None:

@@ -20,8 +20,13 @@ LOSS_NAMES = {
     "target_cl": "L_t-cl",
     "adversarial": "L_adv",
     "domain": "L_d",
+    "dann": "DANN",
+    "coral": "CORAL",
 }
-"""The terms of Eq. 5 and 7 as the paper writes them."""
+"""The terms of Eq. 5 and 7 as the paper writes them, and the peers'."""
+
+DOMAIN_ACCURACY = "domain_accuracy"
+"""Logged among the terms, but no loss: the share of places whose domain the discriminator names right."""
 
 
 def read_terms(metrics: Path) -> Terms:
@@ -43,6 +48,8 @@ def loss_chart(terms: Terms, most: int = 300) -> bytes:
     """
     series = []
     for name, points in terms.items():
+        if name == DOMAIN_ACCURACY:
+            continue
         drawn = thinned(points, most)
         series.append(Series(LOSS_NAMES.get(name, name), [step for step, _ in drawn], [value for _, value in drawn]))
     return line_chart(series, x_label="step", y_label="loss, unweighted", log=True, size=(4.8, 3.2))

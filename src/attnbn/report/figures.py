@@ -57,12 +57,14 @@ class Series(NamedTuple):
         x: Places, rising.
         y: Values; NaN leaves a gap.
         mark: A point set off from the line, with its value written beside it where there are at most three lines.
+        colour: Its place among :data:`COLOURS`; None: that of the line among the chart's.
     """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     mark: tuple[float, float] | None = None
+    colour: int | None = None
 
 
 class Cell(NamedTuple):
@@ -177,6 +179,7 @@ def line_chart(
     y_label: str,
     percent: bool = False,
     log: bool = False,
+    level: float | None = None,
     size: tuple[float, float] = (6.4, 3.6),
     file_format: Literal["svg", "png"] = "svg",
 ) -> bytes:
@@ -188,6 +191,7 @@ def line_chart(
         y_label: Beside it.
         percent: Values are fractions, written per cent, and the axis starts at 0.
         log: Logarithmic axis of values; those not above zero are left out.
+        level: A value to compare with, marked across the whole frame.
         size: Width and height in inches.
         file_format: ``svg`` or ``png`` (160 dots an inch).
 
@@ -198,8 +202,9 @@ def line_chart(
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         for index, one in enumerate(series):
-            colour = COLOURS[index % len(COLOURS)]
-            style = ("-", "--", ":", "-.")[index // len(COLOURS) % 4]
+            place = index if one.colour is None else one.colour
+            colour = COLOURS[place % len(COLOURS)]
+            style = ("-", "--", ":", "-.")[place // len(COLOURS) % 4]
             values = np.asarray(one.y, dtype=float)
             shown = np.where(values > 0, values, np.nan) if log else values
             axes.plot(
@@ -212,6 +217,8 @@ def line_chart(
                 axes.annotate(
                     text, one.mark, (0, 8), textcoords="offset points", ha="center", color=colour, weight="bold"
                 )
+        if level is not None:
+            axes.axhline(level, color=INK, linewidth=1, linestyle=(0, (2, 3)))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.margins(x=0.02, y=0.14)

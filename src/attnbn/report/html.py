@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -44,6 +45,22 @@ class Page:
     def heading(self, text: str) -> Page:
         """Begin a section."""
         return self._add(f"<h2>{escape(text)}</h2>")
+
+    def subheading(self, text: str) -> Page:
+        """Begin a part of a section."""
+        return self._add(f"<h3>{escape(text)}</h3>")
+
+    @contextmanager
+    def folded(self, text: str, *, unfolded: bool = False) -> Iterator[Page]:
+        """What is added within the block stands under a line that the reader opens and closes.
+
+        Args:
+            text: The line.
+            unfolded: It is open when the page is.
+        """
+        self._add(f"<details{' open' if unfolded else ''}><summary>{escape(text)}</summary>")
+        yield self
+        self._add("</details>")
 
     def paragraph(self, text: str) -> Page:
         """Add plain text."""
