@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from attnbn.adapt_config import check_comparison
+from attnbn.cli import adapt
 from attnbn.cli.main import COMMANDS, main
 from attnbn.cli.segment_train import parse as parse_segment
 from attnbn.cli.train import parse
@@ -61,13 +64,28 @@ def small(source: Path, *extra: object) -> list[object]:
 
 def test_every_recipe_of_the_contract_is_there_and_resolves() -> None:
     wanted = {f"{kind}-{row}" for kind in ("table1", "animals", "demo") for row in ROWS}
-    wanted |= {"table2-10", "table2-50", "table2-100", "attnbn", "grad-cam"}
+    wanted |= {
+        "table6",
+        "table7",
+        "five",
+        "animals-adapt",
+        "demo-adapt",
+        "table2-10",
+        "table2-50",
+        "table2-100",
+        "attnbn",
+        "grad-cam",
+    }
     assert wanted <= set(names())
     for name in names():
         recipe = describe(name)
         assert recipe.title
         assert {"command", "hardware", "cost", "paper", "ours"} <= set(recipe.details), name
-        (parse_segment if "segment train" in recipe.details["command"] else parse)(["--config", name])
+        _, command, *words = shlex.split(recipe.details["command"])
+        if command == "adapt":
+            check_comparison(adapt.parse(words).config)
+        else:
+            (parse_segment if command == "segment" else parse)(["--config", name])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,13 @@ def test_other_files_and_settings_that_do_not_fit(
         (lambda: None, [], "expected probabilities, found no file"),
         (lambda: (folder / "p.npz").write_bytes(b"PK\x03\x04half"), [], "got a damaged file"),
         (lambda: np.save((folder / "p.npz").open("wb"), np.ones(3)), [], "got a single array"),
+        (
+            lambda: Image.new("RGB", (8, 8)).save(folder / "p.npz", "JPEG"),
+            [],
+            "expected an .npz file with an array probabilities, got a JPEG picture; save with np.savez(",
+        ),
+        (lambda: (folder / "p.npz").write_bytes(pickle.dumps({})), [], "got another kind of file"),
+        (lambda: (folder / "p.npz").write_bytes(b""), [], "got an empty file"),
         (
             lambda: np.savez(folder / "p.npz", probabilities=probabilities),
             ["--gaussian-xy", "0"],

@@ -334,3 +334,36 @@ def test_bad_input(given: dict[str, Any], message: str) -> None:
     good = {"images": torch.zeros(1, 3, 4, 5, dtype=torch.uint8), "probabilities": torch.full((1, 2, 4, 5), 0.5)}
     with pytest.raises(ValueError, match=message):
         dense_crf(**{**good, **given})
+
+
+def test_arrays_in_place_of_tensors_are_named() -> None:
+    image, probabilities = scene(0, 8, 8, 2)
+    for arguments, name in (
+        ((image.numpy(), probabilities), "images"),
+        ((image, probabilities.numpy()), "probabilities"),
+    ):
+        with pytest.raises(TypeError, match=rf"expected {name} as a torch.Tensor, got numpy.ndarray; torch.from_numpy"):
+            dense_crf(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("deviation", [1e-6, 1e-20, 1e-45, 1e-300])
+@pytest.mark.parametrize("name", ["bilateral_xy", "bilateral_rgb", "gaussian_xy"])
+def test_a_deviation_too_small_for_the_lattice_is_named(name: str, deviation: float) -> None:
+    image, probabilities = scene(1, 24, 24, 3)
+    with pytest.raises(
+        ValueError, match=rf"expected a larger {name} for an image of this size, got {deviation:g}: points"
+    ):
+        dense_crf(image, probabilities, method="lattice", **{name: deviation})
+    # where there is a matrix it is a kernel of single pixels, which tie to no other
+    tiny = dense_crf(image, probabilities, method="exact", **{name: deviation})
+    small = dense_crf(image, probabilities, method="exact", **{name: 0.05})
+    assert torch.allclose(tiny, small, atol=1e-6)
+
+
+def test_the_lattice_works_up_to_its_limit() -> None:
+    image, probabilities = scene(1, 24, 24, 3)
+    weights = {"bilateral_weight": 0.0, "gaussian_weight": 3.0}
+    for deviation in (0.05, 1e-3, 23 / 2**20):
+        got = dense_crf(image, probabilities, method="lattice", gaussian_xy=deviation, **weights)
+        want = dense_crf(image, probabilities, method="exact", gaussian_xy=deviation, **weights)
+        assert (got - want).abs().max() < 1e-3

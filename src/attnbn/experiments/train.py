@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
-from attnbn.config import RunConfig, check_config
-from attnbn.experiments.domains import Domains, needed_terms, open_domains
+from attnbn.config import ALIGNMENTS, RunConfig, check_config
+from attnbn.data.class_maps import resolve_class_map
+from attnbn.evaluation.classification import classification_figures
+from attnbn.experiments.domains import Domains, each, needed_terms, open_domains
 from attnbn.experiments.feeds import check_cache, make_streams
 from attnbn.experiments.runner import (
     Plan,
@@ -27,11 +29,13 @@ from attnbn.experiments.runner import (
     stretches_of,
     versions,
 )
+from attnbn.inference.classify import classify
 from attnbn.inference.evaluate import DEFAULT_THRESHOLD, evaluate, summary
 from attnbn.inference.load import activation_of, read_config
 from attnbn.io.run_folder import RunFolder
-from attnbn.models.build import build_discriminator, build_network
+from attnbn.models.build import build_network
 from attnbn.models.weights import WeightsReport
+from attnbn.tasks.alignment import build_alignment, check_alignment
 from attnbn.tasks.bridge import Bridge
 from attnbn.training.devices import loader_processes
 from attnbn.training.streams import fold
@@ -99,12 +103,16 @@ def _plan(config: RunConfig) -> Plan:
     check_config(config)
     check_cache(config.data.cache)
     fabric = fabric_of(config)
+    check_alignment(config, fabric.world_size)
     domains = open_domains(config)
-    task, weights = _task(config, domains)
     measure = domains.source if domains.target is None else domains.target
     assert measure is not None
+    task, weights = _task(config, domains, _schedule_steps(config, len(measure)))
 
     def validate(step: int) -> dict[str, Any]:
+        if domains.selection is None:
+            figures = _held_out(config, domains, task)
+            return {key: figures[key] for key in ("mean_ap", "accuracy", "loss")} | {"score": -figures["loss"]}
         figures = _select(config, domains, task)
         return {key: figures[key] for key in ("miou", "mean_ap", "threshold")} | {"score": figures["miou"]}
 
@@ -116,7 +124,7 @@ def _plan(config: RunConfig) -> Plan:
         fabric,
         stretches_of(config, len(measure)),
         lambda launched, say: make_streams(config, domains, task.network, launched, say),
-        validate if domains.selection is not None else None,
+        None if domains.selection is None and domains.validation is None else validate,
         lambda: _results(config, domains, task),
     )
 
@@ -127,26 +135,33 @@ def _stored(config: RunConfig, domains: Domains) -> dict[str, Any]:
     resolved = replace(
         data,
         classes=list(domains.classes),
-        source=absolute_spec(data.source),
+        source=each(data.source, absolute_spec),
+        class_map=resolve_class_map(data.class_map),
         cache=None if data.cache is None else str(Path(data.cache).expanduser().resolve()),
         target=absolute_spec(data.target),
-        saliency=None if data.saliency is None else str(Path(data.saliency).expanduser().resolve()),
+        saliency=each(data.saliency, lambda path: None if path is None else str(Path(path).expanduser().resolve())),
     )
     model = replace(config.model, weights=absolute_if_there(config.model.weights))
     values: dict[str, Any] = plain(asdict(replace(config, data=resolved, model=model, versions=versions())))
     return values
 
 
-def _task(config: RunConfig, domains: Domains) -> tuple[Bridge, WeightsReport | None]:
+def _schedule_steps(config: RunConfig, images: int) -> int:
+    """Length of the run's schedule, of which ``max_steps`` may leave out a part."""
+    whole = replace(config, training=replace(config.training, max_steps=None))
+    return stretches_of(whole, images)[-1].stop
+
+
+def _task(config: RunConfig, domains: Domains, steps: int) -> tuple[Bridge, WeightsReport | None]:
     torch.manual_seed(fold(config.seed, "weights"))
     built = build_network(config.model, len(domains.classes), activation_of(config))
     if config.channels_last:
         built.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    discriminator = None
-    if "adversarial" in needed_terms(config):
+    alignment = None
+    if needed_terms(config) & set(ALIGNMENTS):
         torch.manual_seed(fold(config.seed, "discriminator"))
-        discriminator = build_discriminator(config.model, built.network, config.data.size)
-    return Bridge(built.network, discriminator, built.fresh, config.loss, config.training), built.report
+        alignment = build_alignment(config.loss, config.model, built.network, config.data.size, steps)
+    return Bridge(built.network, alignment, built.fresh, config.loss, config.training), built.report
 
 
 def _select(config: RunConfig, domains: Domains, task: Bridge) -> dict[str, Any]:
@@ -162,12 +177,27 @@ def _select(config: RunConfig, domains: Domains, task: Bridge) -> dict[str, Any]
     return summary(evaluation, threshold_split=config.data.selection_split, cross_fit=True)
 
 
+def _held_out(config: RunConfig, domains: Domains, task: Bridge) -> dict[str, Any]:
+    """Figures of the source's held-out images, on which choices may rest where the target's labels may not be looked at."""
+    assert domains.validation is not None
+    seen = classify(
+        task.network,
+        domains.validation,
+        size=config.data.size,
+        workers=loader_processes(config.workers, config.device),
+        skip_broken=config.data.skip_broken,
+    )
+    assert seen.labels is not None
+    return classification_figures(seen.scores, seen.labels, domains.classes)
+
+
 def _results(config: RunConfig, domains: Domains, task: Bridge) -> dict[str, Any]:
     results: dict[str, Any] = {
         "classes": list(domains.classes),
         "threshold": DEFAULT_THRESHOLD,
         "threshold_split": None,
         "selection": None,
+        "validation": None if domains.validation is None else _held_out(config, domains, task),
     }
     if domains.selection is not None:
         figures = _select(config, domains, task)

@@ -1,0 +1,209 @@
+"""``adapt``: every row's settings chosen on the source, trained with every seed, and tested on the other domain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attnbn.adapt_config import ROWS, AdaptConfig, check_comparison, settings_of
+from attnbn.experiments.adaptation.directions import Direction, Domain, common_classes
+from attnbn.experiments.adaptation.page import write_page
+from attnbn.experiments.adaptation.plan import Case, Planner
+from attnbn.experiments.adaptation.results import best_on_source, entry, oracle, summarize, trial_line
+from attnbn.experiments.adaptation.transfer import Tests, open_tests, test_run
+from attnbn.experiments.parallel import Job
+from attnbn.experiments.rows import Display, check_earlier, job, preflight, run_all
+from attnbn.experiments.runner import versions
+from attnbn.io.atomic import write_json
+from attnbn.io.errors import InputError
+from attnbn.io.run_folder import CONFIG, RESULTS, RunFolder
+
+
+@dataclass
+class Adaptation:
+    """A comparison under way.
+
+    Attributes:
+        config: Settings of all runs.
+        directions: From where to where.
+        output: Folder for everything.
+        seeds: One training of each row and direction per seed; trials are made with the first.
+        overwrite: Start anew even if the folder holds runs.
+        processes: Trainings at a time, on the CPU.
+        name: What is compared: the recipe's name.
+        command: What made it, for the report.
+        display: Where to speak.
+    """
+
+    config: AdaptConfig
+    directions: Sequence[Direction]
+    output: Path
+    seeds: Sequence[int] = (0,)
+    overwrite: bool = False
+    processes: int = 1
+    name: str = "adapt"
+    command: str = ""
+    display: Display = field(default_factory=Display)
+
+    def __post_init__(self) -> None:
+        self._figures: dict[Path, dict[str, Any]] = {}
+        self._tests: dict[tuple[str, int], Tests] = {}
+        self._trained: set[Path] = set()
+
+    def run(self) -> dict[str, Any]:
+        """Train what is not yet trained, and write ``results.json`` and ``report.html``.
+
+        Returns:
+            The content of ``results.json``.
+
+        Raises:
+            InputError: for data or settings that cannot be used, or a folder that holds something else; nothing is trained then.
+            RunError: A training failed; what is finished stays, and the same command goes on with the rest.
+            Interrupted: After Ctrl-C, with a checkpoint written; the same.
+        """
+        if not self.seeds:
+            raise InputError("expected at least one seed, got none: --seeds")
+        check_comparison(self.config)
+        self._check_folder()
+        domains = list(dict.fromkeys(domain for d in self.directions for domain in (*d.sources, d.target)))
+        self.classes = common_classes(domains, self.config.data)
+        self.planner = Planner(self.config, self.classes, self.output)
+        first = self._cases(self.seeds[:1])
+        self._check(first)
+        self._do(first)
+        chosen = self._choose(first)
+        rest = [
+            case
+            for (row, direction), one in chosen.items()
+            for case in self.planner.cases(row, direction, self.seeds[1:], [one.trial])
+        ]
+        self._do(rest)
+        results = self._results(first, chosen, rest)
+        write_json(self.output / RESULTS, results)
+        self._page(results, chosen)
+        return results
+
+    def _check_folder(self) -> None:
+        if (self.output / CONFIG).exists():
+            raise InputError(
+                f"expected a folder for a comparison, it holds a run; choose another --output: {self.output}"
+            )
+        file = self.output / RESULTS
+        if not file.is_file():
+            return
+        try:
+            earlier = json.loads(file.read_text(encoding="utf-8")).get("study")
+        except (ValueError, AttributeError):
+            earlier = None
+        if earlier != self.name:
+            what = f"the comparison {earlier}" if earlier else "other results"
+            raise InputError(f"the folder holds {what}, not {self.name}; choose another --output: {self.output}")
+
+    def _cases(self, seeds: Sequence[int]) -> list[Case]:
+        rows = [row for row in ROWS if row in self.config.compare.rows]
+        return [case for d in self.directions for row in rows for case in self.planner.cases(row, d, seeds)]
+
+    def _check(self, cases: Sequence[Case]) -> None:
+        """Open everything that any of them will read, before the first is trained."""
+        seen: set[tuple[str, str]] = set()
+        for case in cases:
+            check_earlier(case.run, self.overwrite)
+            self._open(case)
+            key = (case.run.row, case.direction.name)
+            if key not in seen:
+                seen.add(key)
+                preflight(case.run)
+
+    def _open(self, case: Case) -> Tests:
+        key = (case.direction.name, case.seed)
+        if key not in self._tests:
+            self._tests[key] = open_tests(case.tested, self.classes, self.config.compare.metric)
+        return self._tests[key]
+
+    def _do(self, cases: Sequence[Case]) -> None:
+        """Train each run once and test it in every direction that has it."""
+        todo: dict[Path, list[Case]] = {}
+        for case in cases:
+            check_earlier(case.run, self.overwrite)
+            todo.setdefault(case.run.folder, []).append(case)
+        finished = [folder for folder in todo if self._finished(folder)]
+        for folder in finished:
+            self._test(todo.pop(folder))
+        waiting = list(todo.values())
+        if finished:
+            self.display.say(f"{len(finished)} of {len(finished) + len(waiting)} runs are finished already")
+
+        def done(place: int, result: dict[str, Any]) -> None:
+            group = waiting[place]
+            self._trained.add(group[0].run.folder)
+            for line in self._test(group):
+                self.display.say(f"{line}, {result['seconds']:.0f} s")
+
+        run_all([self._job(group[0]) for group in waiting], self.processes, self.config.device, done)
+
+    def _finished(self, folder: Path) -> bool:
+        return RunFolder(folder).finished and (not self.overwrite or folder in self._trained)
+
+    def _job(self, case: Case) -> Job:
+        title = f"{case.run.row} {case.trial} seed {case.seed}"
+        return job(case.run, self.overwrite, self.display.watch(title), preflight(case.run))
+
+    def _test(self, cases: Sequence[Case]) -> list[str]:
+        lines = []
+        for case in cases:
+            data = asdict(case.tested.data)
+            identity = {
+                key: data[key] for key in ("source", "target", "classes", "hold_out", "target_hold_out", "test_split")
+            }
+            figures = test_run(case.run.folder, self._open(case), case.folder, {**identity, "seed": case.seed})
+            self._figures[case.folder] = figures
+            value = figures[self.config.compare.metric]
+            shown = "no figure" if value is None else f"{100 * value:.1f} %"
+            lines.append(f"{case.direction.name} {case.row} {case.trial} seed {case.seed}: {shown} on the target")
+        return lines
+
+    def _choose(self, cases: Sequence[Case]) -> dict[tuple[str, Direction], Case]:
+        groups: dict[tuple[str, Direction], list[Case]] = {}
+        for case in cases:
+            groups.setdefault((case.row, case.direction), []).append(case)
+        return {
+            key: best_on_source(group, [self._figures[case.folder] for case in group]) for key, group in groups.items()
+        }
+
+    def _results(
+        self, first: Sequence[Case], chosen: dict[tuple[str, Direction], Case], rest: Sequence[Case]
+    ) -> dict[str, Any]:
+        metric = self.config.compare.metric
+        picked = [
+            case for key, one in chosen.items() for case in (one, *(c for c in rest if (c.row, c.direction) == key))
+        ]
+        entries = [entry(case, self._figures[case.folder], metric) for case in picked]
+        several = len(first) > len(chosen)
+        trials = [trial_line(case, self._figures[case.folder], metric, case in chosen.values()) for case in first]
+        return {
+            "study": self.name,
+            "title": self.config.compare.title,
+            "classes": list(self.classes),
+            "metric": metric,
+            "domains": [asdict(domain) for domain in self._domains()],
+            "rows": entries,
+            "summary": summarize(entries, self.config.compare),
+            "trials": trials if several else [],
+            "oracle": oracle(trials) if several else [],
+            "settings": settings_of(self.config),
+            "versions": versions(),
+            "command": self.command,
+        }
+
+    def _domains(self) -> list[Domain]:
+        return list(dict.fromkeys(domain for d in self.directions for domain in (*d.sources, d.target)))
+
+    def _page(self, results: dict[str, Any], chosen: dict[tuple[str, Direction], Case]) -> None:
+        views = []
+        for direction in self.directions:
+            cases = {row: case for (row, d), case in chosen.items() if d == direction}
+            views.append((direction, cases, self._tests[(direction.name, self.seeds[0])]))
+        write_page(self.output / "report.html", results, self.config.compare, views, self.config.device)
