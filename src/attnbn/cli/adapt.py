@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -85,7 +86,11 @@ def parse(arguments: Sequence[str]) -> AdaptCommand:
         data = replace(data, cache=str(Path(given.output) / "cache"))
     config = replace(config, data=data, compare=replace(compare, rows=list(rows), trials=trials))
     given.seeds = list(dict.fromkeys(given.seeds))
-    return AdaptCommand(config, _directions(config, given), given)
+    directions = _directions(config, given)
+    if given.processes is None:
+        drawn = all(domain.spec.startswith("scenes:") for d in directions for domain in (*d.sources, d.target))
+        given.processes = min(os.cpu_count() or 1, 4) if drawn else 1
+    return AdaptCommand(config, directions, given)
 
 
 def _directions(config: AdaptConfig, given: Any) -> list[Direction]:
@@ -146,7 +151,11 @@ def _parser() -> Parser:
     options.add_argument(
         "--output", required=True, metavar="DIR", help="folder for all runs, results.json, report.html"
     )
-    options.add_argument("--processes", type=positive, default=1, help="trainings at a time on the CPU (default 1)")
+    options.add_argument(
+        "--processes",
+        type=positive,
+        help="trainings at a time on the CPU (default 1; on drawn scenes, which are small, the cores, at most 4)",
+    )
     options.add_argument("--overwrite", action="store_true", help="start anew even if the folder holds runs")
     return options
 
