@@ -244,7 +244,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "results.json").write_text('{"study": "table1"}')
     assert adapt(write(tmp_path), tmp_path / "out") == 2
-    assert "holds the comparison table1" in capsys.readouterr().err
+    assert "holds the study table1" in capsys.readouterr().err
 
 
 def test_a_recipe_of_another_command_is_told_where_it_belongs(

@@ -11,23 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbn.cli.options import Parser, count, parser, positive
+from attnbn.cli.options import Parser, count, parser, positive, separate
 from attnbn.io.errors import InputError
 
 if TYPE_CHECKING:
     from attnbn.adapt_config import AdaptConfig
     from attnbn.experiments.adaptation.directions import Direction
 
-OWN = (
-    "config", "domains", "saliency", "directions", "leave-one-out", "rows", "seeds", "no-trials", "output", "processes",
-    "overwrite", "help",
-)  # fmt: skip
-"""Options of this command; all others are settings of ``attnbn train``."""
-
-REFUSED = {
-    "seed": "give --seeds, one training of each row per seed",
-    "resume": "the same command goes on with what was stopped",
-}
+OWN = ("config", "domains", "saliency", "directions", "leave-one-out", "no-trials")
+"""Options of this command alone."""
 
 EPILOG = """\
 Every setting of attnbn train is an option here too and goes to all rows (--model.weights FILE, --training.epochs 2).
@@ -65,13 +57,13 @@ def parse(arguments: Sequence[str]) -> AdaptCommand:
     Raises:
         InputError: in one line, for anything that is not an option or not of its kind.
     """
-    own, settings = _separate(arguments)
+    own, settings = separate(arguments, OWN, "adapt")
     given = _parser().parse_args(own)
 
     from attnbn.adapt_config import ROWS, AdaptConfig
     from attnbn.cli.settings import parse_settings
 
-    words = ["--config", given.config, *settings]
+    words = ["--config", given.config, *(word for setting in settings for word in setting)]
     config = parse_settings(AdaptConfig, words, command="adapt", description="", epilog="").config
     if config.devices > 1 or config.nodes > 1:
         raise InputError("expected --devices 1 and --nodes 1: each row trains on one device (attnbn train takes more)")
@@ -158,27 +150,6 @@ def _parser() -> Parser:
     )
     options.add_argument("--overwrite", action="store_true", help="start anew even if the folder holds runs")
     return options
-
-
-def _separate(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command's own words, and settings of ``attnbn train``: each such option takes exactly one value."""
-    own: list[str] = []
-    settings: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        name, equals, _ = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or name in OWN:
-            own.append(word)
-            continue
-        if name in REFUSED:
-            raise InputError(f"unexpected --{name}: {REFUSED[name]}")
-        settings.append(word)
-        if not equals:
-            value = next(words, None)
-            if value is None or value.startswith("--"):
-                raise InputError(f"expected a value after --{name} (see attnbn adapt --help)")
-            settings.append(value)
-    return own, settings
 
 
 def table(results: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from attnbn.io.atomic import unwritable
@@ -134,3 +135,46 @@ def new_file(text: str) -> str:
     if reason := unwritable(text):
         raise argparse.ArgumentTypeError(f"expected a file that can be written, got {reason}: {text}")
     return text
+
+
+ROWS_OWN = ("rows", "seeds", "output", "processes", "overwrite", "help")
+"""Options of every command that trains several rows."""
+
+ROWS_REFUSED = {
+    "seed": "give --seeds, one training of each row per seed",
+    "resume": "the same command goes on with what was stopped",
+}
+"""Options of ``attnbn train`` that make no sense for several rows, and what to do instead."""
+
+
+def separate(arguments: Sequence[str], own: Sequence[str], command: str) -> tuple[list[str], list[list[str]]]:
+    """The words of a command that trains several rows: its own, and the settings of the trainings.
+
+    Args:
+        arguments: All words.
+        own: Names of its own options beside :data:`ROWS_OWN`.
+        command: Its name, for messages.
+
+    Returns:
+        Its own words, and each setting as ``[--NAME, VALUE]`` or ``[--NAME=VALUE]``: such an option takes exactly one value.
+
+    Raises:
+        InputError: for an option that several rows cannot have, or one without a value.
+    """
+    kept: list[str] = []
+    settings: list[list[str]] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, _ = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name in (*own, *ROWS_OWN):
+            kept.append(word)
+            continue
+        if name in ROWS_REFUSED:
+            raise InputError(f"unexpected --{name}: {ROWS_REFUSED[name]}")
+        settings.append([word])
+        if not equals:
+            value = next(words, None)
+            if value is None or value.startswith("--"):
+                raise InputError(f"expected a value after --{name} (see attnbn {command} --help)")
+            settings[-1].append(value)
+    return kept, settings

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbn.cli.options import Parser, count, parser, positive
+from attnbn.cli.options import Parser, count, parser, positive, separate
 from attnbn.experiments.studies import BENCH, BENCH_DETECTOR, STUDIES, Study, StudyRow, as_row
 from attnbn.io.errors import InputError
 
@@ -18,17 +18,11 @@ if TYPE_CHECKING:
     from attnbn.config import RunConfig
     from attnbn.segment_config import SegmentConfig
 
-OWN = ("bench", "rows", "seeds", "output", "split", "processes", "overwrite", "target-saliency", "help")
-"""Options of this command; all others are settings of ``attnbn train``."""
+OWN = ("bench", "split", "target-saliency")
+"""Options of this command alone."""
 
 SEGMENT = "segment."
 """Before the settings of ``attnbn segment train``."""
-
-REFUSED = {
-    "seed": "give --seeds, one training of each row per seed",
-    "resume": "the same command goes on with what was stopped",
-}
-"""Options of ``attnbn train`` that make no sense for several rows, and what to do instead."""
 
 EPILOG = """\
 Every setting of attnbn train is an option here too and goes to all rows (--loss.attention 4, --training.epochs 2,
@@ -159,26 +153,11 @@ def _parser() -> Parser:
 
 
 def _separate(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """The command's own words, and those of the settings of both kinds: each such option takes exactly one value."""
-    own: list[str] = []
-    bridge: list[str] = []
-    segment: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        name, equals, _ = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or name in OWN:
-            own.append(word)
-            continue
-        if name in REFUSED:
-            raise InputError(f"unexpected --{name}: {REFUSED[name]}")
-        settings = segment if name.startswith(SEGMENT) else bridge
-        settings.append(word.replace(SEGMENT, "", 1) if settings is segment else word)
-        if not equals:
-            value = next(words, None)
-            if value is None or value.startswith("--"):
-                raise InputError(f"expected a value after --{name} (see attnbn reproduce --help)")
-            settings.append(value)
-    return own, bridge, segment
+    """The command's own words, and those of the settings of both kinds."""
+    own, settings = separate(arguments, OWN, "reproduce")
+    bridge = [word for words in settings if not words[0].startswith(f"--{SEGMENT}") for word in words]
+    segment = [words for words in settings if words[0].startswith(f"--{SEGMENT}")]
+    return own, bridge, [word.replace(f"--{SEGMENT}", "--", 1) for words in segment for word in words]
 
 
 def _bench(study: Study, bench: str | None, settings: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from attnbn.experiments.rows import (
     Run,
     check_earlier,
     check_split,
+    check_study_folder,
     flat,
     job,
     plan,
@@ -28,7 +28,7 @@ from attnbn.experiments.runner import versions
 from attnbn.experiments.studies import PAPER, Study, StudyRow
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
-from attnbn.io.run_folder import CONFIG, RESULTS, RunFolder
+from attnbn.io.run_folder import RESULTS, RunFolder
 from attnbn.report.ablation import AblationReport
 from attnbn.report.tables import ReportRow, known
 from attnbn.report.views import Views
@@ -85,7 +85,7 @@ class Reproduction:
             RunError: A training failed; what is finished stays, and the same command goes on with the rest.
             Interrupted: After Ctrl-C, with a checkpoint written; the same.
         """
-        self._check_folder()
+        check_study_folder(self.output, self.study.name)
         runs = plan(self.configs, self.output, self.study.name, self.seeds)
         jobs = self._jobs(runs)
         for run in runs:
@@ -125,23 +125,6 @@ class Reproduction:
 
     def _finished(self, run: Run) -> bool:
         return RunFolder(run.folder).finished and not self.overwrite
-
-    def _check_folder(self) -> None:
-        """Refuse a folder that holds something else than this study."""
-        if (self.output / CONFIG).exists():
-            raise InputError(
-                f"expected a folder for a study, it holds a single run; choose another --output: {self.output}"
-            )
-        file = self.output / RESULTS
-        if not file.is_file():
-            return
-        try:
-            earlier = json.loads(file.read_text(encoding="utf-8")).get("study")
-        except (ValueError, AttributeError):
-            earlier = None
-        if earlier != self.study.name:
-            what = f"the study {earlier}" if earlier else "other results"
-            raise InputError(f"the folder holds {what}, not {self.study.name}; choose another --output: {self.output}")
 
     def _jobs(self, runs: Sequence[Run]) -> dict[Run, Job]:
         """The trainings, after everything that could refuse one of them has been looked at."""

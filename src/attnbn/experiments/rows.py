@@ -23,7 +23,7 @@ from attnbn.experiments.runner import Say, Watch, absolute_if_there, absolute_sp
 from attnbn.experiments.train import resume, train
 from attnbn.inference.load import read_config
 from attnbn.io.errors import InputError, RunError
-from attnbn.io.run_folder import CONFIG, METRICS, RunFolder
+from attnbn.io.run_folder import CONFIG, METRICS, RESULTS, RunFolder
 from attnbn.training.devices import check_device
 from attnbn.training.loop import Interrupted
 from attnbn.training.schedules import place
@@ -107,6 +107,26 @@ def check_earlier(run: Run, overwrite: bool) -> None:
             f"the folder holds a run with other settings ({'; '.join(differing[:3])}{more}); choose another --output or add "
             f"--overwrite: {folder.path}"
         )
+
+
+def check_study_folder(output: Path, name: str) -> None:
+    """Refuse a folder that holds something else than the study of this name.
+
+    Raises:
+        InputError: for a run's folder, or results of another study.
+    """
+    if (output / CONFIG).exists():
+        raise InputError(f"expected a folder for a study, it holds a single run; choose another --output: {output}")
+    file = output / RESULTS
+    if not file.is_file():
+        return
+    try:
+        earlier = json.loads(file.read_text(encoding="utf-8")).get("study")
+    except (ValueError, AttributeError):
+        earlier = None
+    if earlier != name:
+        what = f"the study {earlier}" if earlier else "other results"
+        raise InputError(f"the folder holds {what}, not {name}; choose another --output: {output}")
 
 
 def flat(config: RunConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,11 +14,11 @@ from attnbn.experiments.adaptation.plan import Case, Planner
 from attnbn.experiments.adaptation.results import best_on_source, entry, oracle, summarize, trial_line
 from attnbn.experiments.adaptation.transfer import Tests, open_tests, test_run
 from attnbn.experiments.parallel import Job
-from attnbn.experiments.rows import Display, check_earlier, job, preflight, run_all
+from attnbn.experiments.rows import Display, check_earlier, check_study_folder, job, preflight, run_all
 from attnbn.experiments.runner import versions
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
-from attnbn.io.run_folder import CONFIG, RESULTS, RunFolder
+from attnbn.io.run_folder import RESULTS, RunFolder
 
 
 @dataclass
@@ -67,7 +66,7 @@ class Adaptation:
         if not self.seeds:
             raise InputError("expected at least one seed, got none: --seeds")
         check_comparison(self.config)
-        self._check_folder()
+        check_study_folder(self.output, self.name)
         domains = list(dict.fromkeys(domain for d in self.directions for domain in (*d.sources, d.target)))
         self.classes = common_classes(domains, self.config.data)
         self.planner = Planner(self.config, self.classes, self.output)
@@ -85,22 +84,6 @@ class Adaptation:
         write_json(self.output / RESULTS, results)
         self._page(results, chosen)
         return results
-
-    def _check_folder(self) -> None:
-        if (self.output / CONFIG).exists():
-            raise InputError(
-                f"expected a folder for a comparison, it holds a run; choose another --output: {self.output}"
-            )
-        file = self.output / RESULTS
-        if not file.is_file():
-            return
-        try:
-            earlier = json.loads(file.read_text(encoding="utf-8")).get("study")
-        except (ValueError, AttributeError):
-            earlier = None
-        if earlier != self.name:
-            what = f"the comparison {earlier}" if earlier else "other results"
-            raise InputError(f"the folder holds {what}, not {self.name}; choose another --output: {self.output}")
 
     def _cases(self, seeds: Sequence[int]) -> list[Case]:
         rows = [row for row in ROWS if row in self.config.compare.rows]
