@@ -58,6 +58,8 @@ ALONE: dict[str, dict[str, Any]] = {
     "λ1 = 8": {"loss.attention": 8.0},
     "other classes' maps pressed, weight 0.5": {"loss.other_classes": 0.5},
     "other classes' maps pressed, weight 2": {"loss.other_classes": 2.0},
+    "background pressed, weight 1": {"loss.background": 1.0},
+    "background pressed, weight 4": {"loss.background": 4.0},
     "maximum taken for a constant": {"loss.normalize": "max_detached"},
     "M as it is": {"loss.normalize": "none"},
     "sigmoid in the ReLU's place": {"loss.normalize": "sigmoid"},
