@@ -254,3 +254,65 @@ def test_a_recipe_of_another_command_is_told_where_it_belongs(
     assert "expected settings for attnbn adapt, got those for attnbn train" in capsys.readouterr().err
     assert main(["train", "--config", "five", "--output", str(tmp_path / "out")]) == 2
     assert "expected settings for attnbn train, got those for attnbn adapt" in capsys.readouterr().err
+
+
+def test_a_folder_is_not_shared_by_comparisons_of_other_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(tmp_path, compare__trials={}, compare__rows=["source"])
+    one = ["--domains", "A=scenes:studio?count=40", "B=scenes:dusk?count=40", "--directions", "A-B"]
+    assert adapt(config, tmp_path / "out", *one) == 0
+    cases = {
+        (
+            "A=scenes:print?count=40",
+            "B=scenes:dusk?count=40",
+        ): "whose domain A is scenes:studio?count=40, now scenes:print",
+        ("X=scenes:studio?count=40", "Y=scenes:dusk?count=40"): "of the domains A, B, now X, Y",
+    }
+    for domains, expected in cases.items():
+        assert adapt(config, tmp_path / "out", "--domains", *domains) == 2
+        assert expected in capsys.readouterr().err
+    assert adapt(config, tmp_path / "out", "--domains", one[1], one[2], "--directions", "A-B", "B-A") == 0
+    assert results_of(tmp_path)["complete"] is True
+    assert len(results_of(tmp_path)["rows"]) == 2
+
+
+def test_a_data_set_under_two_names_and_rows_without_saliency_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = photographs(tmp_path / "a", {"cat": 6, "dog": 6})
+    b = photographs(tmp_path / "b", {"cat": 6, "dog": 6})
+    config = write(tmp_path, data={"hold_out": 0.3, "target_hold_out": 0.5, "size": 32}, compare__trials={})
+    assert adapt(config, tmp_path / "out", "--domains", f"A=folders:{a}", f"B=folders:{a}/../a") == 2
+    assert "A and B are both" in capsys.readouterr().err
+    assert adapt(config, tmp_path / "out", "--domains", f"A=folders:{a}", f"B=folders:{b}") == 2
+    error = capsys.readouterr().err
+    assert "saliency maps of the domain A for the rows attnbn: give --saliency A=FOLDER" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_map_that_another_seed_would_need_is_missed_before_the_first_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = photographs(tmp_path / "a", {"cat": 6, "dog": 6})
+    b = photographs(tmp_path / "b", {"cat": 6, "dog": 6})
+    maps = tmp_path / "a_saliency"
+    for name in (f"{kind}/{place}" for kind in ("cat", "dog") for place in range(6)):
+        (maps / name).parent.mkdir(parents=True, exist_ok=True)
+        grey = Image.new("L", (40, 40), 0)
+        grey.paste(255, (10, 10, 30, 30))
+        grey.save(maps / f"{name}.png")
+    config = write(
+        tmp_path,
+        data={"hold_out": 0.5, "target_hold_out": 0.5, "size": 32},
+        compare__trials={},
+        compare__rows=["source-attention"],
+    )
+    words = ["--domains", f"A=folders:{a}", f"B=folders:{b}", "--directions", "A-B", "--seeds", *"012345"]
+    for name in ("cat/0", "cat/3", "dog/5"):  # whichever is held out
+        kept = (maps / f"{name}.png").read_bytes()
+        (maps / f"{name}.png").unlink()
+        assert adapt(config, tmp_path / "out", *words) == 2
+        assert name in capsys.readouterr().err
+        assert not (tmp_path / "out" / "runs").exists()
+        (maps / f"{name}.png").write_bytes(kept)

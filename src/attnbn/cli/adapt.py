@@ -27,7 +27,7 @@ Every setting of attnbn train is an option here too and goes to all rows (--mode
   attnbn adapt --config demo-adapt --output DIR
   attnbn adapt --config five --domains C=folders:CALTECH M=folders:MSRC --model.weights WEIGHTS --seeds 0 1 2 --output DIR
   attnbn adapt --config table6 --data.source folders:SIMPLE --data.saliency MAPS --data.target voc:VOC2012 --output DIR
-  attnbn adapt --config table7 --domains V=voc:VOC2007 C=folders:CALTECH101 I=folders:IMAGENET --leave-one-out --output DIR
+  attnbn adapt --config table7 --domains V=voc:VOC2007 C=folders:CALTECH101 I=folders:IMAGENET --saliency V=MAPS --output DIR
 
 Saliency of a domain folders:PATH is looked for in PATH_saliency unless --saliency NAME=FOLDER names it. Where a recipe
 has trials, each row is trained with all of them on the first seed, and the one with the lowest loss on images held out of

@@ -102,6 +102,7 @@ def _recipe_first(argv: list[str], kind: str) -> list[str]:
 
 
 _USED_BY = {"segment": "attnbn segment train", "bridge": "attnbn train", "adapt": "attnbn adapt"}
+_TOLD = {"segment": " (a file for it says kind: segment)", "bridge": "", "adapt": " (a file for it says kind: adapt)"}
 
 
 def _readable(path: Path, kind: str) -> Path:
@@ -116,5 +117,5 @@ def _readable(path: Path, kind: str) -> Path:
         raise InputError(f"expected settings by name in a YAML file, found none: {path}")
     own = values.get("kind", "bridge")
     if own != kind and own in _USED_BY:
-        raise InputError(f"expected settings for {_USED_BY[kind]}, got those for {_USED_BY[own]}: {path}")
+        raise InputError(f"expected settings for {_USED_BY[kind]}, got those for {_USED_BY[own]}{_TOLD[kind]}: {path}")
     return path

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -19,6 +22,8 @@ from attnbn.training.loop import Progress
 
 Watch = Callable[[Progress], None]
 POLL_SECONDS = 0.5
+GRACE_SECONDS = 30.0
+"""Time for a training to finish its step and write a checkpoint, once the process that started it is gone."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,17 @@ def _begin(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever; one at work writes its checkpoint first."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_SECONDS)
+        os._exit(128 + signal.SIGTERM)
 
 
 def _follow(jobs: Sequence[Job], pool: ProcessPoolExecutor, processes: int, done: Done) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attnbn.adapt_config import ROWS, AdaptConfig, check_comparison, settings_of
+from attnbn.experiments.adaptation.checks import check_domains, check_earlier_domains, check_saliency
 from attnbn.experiments.adaptation.directions import Direction, Domain, common_classes
 from attnbn.experiments.adaptation.page import write_page
 from attnbn.experiments.adaptation.plan import Case, Planner
@@ -67,11 +68,17 @@ class Adaptation:
             raise InputError("expected at least one seed, got none: --seeds")
         check_comparison(self.config)
         check_study_folder(self.output, self.name)
-        domains = list(dict.fromkeys(domain for d in self.directions for domain in (*d.sources, d.target)))
+        domains = self._domains()
+        check_domains(domains)
+        if not self.overwrite:
+            check_earlier_domains(self.output, domains)
+        check_saliency(self.directions, self.config.compare.rows)
         self.classes = common_classes(domains, self.config.data)
         self.planner = Planner(self.config, self.classes, self.output)
         first = self._cases(self.seeds[:1])
-        self._check(first)
+        self._check([*first, *self._cases(self.seeds[1:])])
+        if self.overwrite or not (self.output / RESULTS).is_file():  # earlier results stay until there are new ones
+            write_json(self.output / RESULTS, self._head() | {"complete": False})
         self._do(first)
         chosen = self._choose(first)
         rest = [
@@ -90,12 +97,12 @@ class Adaptation:
         return [case for d in self.directions for row in rows for case in self.planner.cases(row, d, seeds)]
 
     def _check(self, cases: Sequence[Case]) -> None:
-        """Open everything that any of them will read, before the first is trained."""
-        seen: set[tuple[str, str]] = set()
+        """Open everything that any of them will read, before the first is trained: each seed holds out other images."""
+        seen: set[tuple[str, str, int]] = set()
         for case in cases:
             check_earlier(case.run, self.overwrite)
             self._open(case)
-            key = (case.run.row, case.direction.name)
+            key = (case.run.row, case.direction.name, case.seed)
             if key not in seen:
                 seen.add(key)
                 preflight(case.run)
@@ -166,16 +173,22 @@ class Adaptation:
         entries = [entry(case, self._figures[case.folder], metric) for case in picked]
         several = len(first) > len(chosen)
         trials = [trial_line(case, self._figures[case.folder], metric, case in chosen.values()) for case in first]
-        return {
-            "study": self.name,
-            "title": self.config.compare.title,
-            "classes": list(self.classes),
-            "metric": metric,
-            "domains": [asdict(domain) for domain in self._domains()],
+        return self._head() | {
+            "complete": True,
             "rows": entries,
             "summary": summarize(entries, self.config.compare),
             "trials": trials if several else [],
             "oracle": oracle(trials) if several else [],
+        }
+
+    def _head(self) -> dict[str, Any]:
+        """What is known before anything is trained; in the folder it says whose it is."""
+        return {
+            "study": self.name,
+            "title": self.config.compare.title,
+            "classes": list(self.classes),
+            "metric": self.config.compare.metric,
+            "domains": [asdict(domain) for domain in self._domains()],
             "settings": settings_of(self.config),
             "versions": versions(),
             "command": self.command,
