@@ -316,3 +316,18 @@ def test_a_map_that_another_seed_would_need_is_missed_before_the_first_training(
         assert name in capsys.readouterr().err
         assert not (tmp_path / "out" / "runs").exists()
         (maps / f"{name}.png").write_bytes(kept)
+
+
+def test_the_weights_that_the_held_out_source_liked_best_are_kept_and_loaded(tmp_path: Path) -> None:
+    from attnbn.inference.load import load
+
+    config = write(tmp_path, compare__trials={}, compare__rows=["source"])
+    words = ["--directions", "S-D", "--training.steps", "4", "--training.validate_every", "1", "--training.lr", "1.0"]
+    assert adapt(config, tmp_path / "out", *words) == 0
+    run = tmp_path / "out" / "runs" / "S" / "source-0-0"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    scores = {line["step"]: line["validation"]["score"] for line in lines if "validation" in line}
+    assert all(line["validation"]["score"] == -line["validation"]["loss"] for line in lines if "validation" in line)
+    best = load(run, checkpoint="best")
+    assert best.identity["step"] == max(scores, key=scores.__getitem__)
+    assert best.threshold == 0.2 and best.threshold_split is None

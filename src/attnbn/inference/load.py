@@ -62,9 +62,9 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "last", device: str |
         device=device,
         channels_last=config.channels_last,
     )
-    # the best checkpoint brings the threshold of its own validation
+    # the best checkpoint brings the threshold of its own validation; one on held-out labels has none
     best = checkpoint == "best"
-    threshold = restored.checkpoint.state["validation"]["threshold"] if best else restored.results.get("threshold")
+    threshold = restored.checkpoint.state["validation"].get("threshold") if best else restored.results.get("threshold")
     return TrainedRun(
         restored.network,
         classes,
