@@ -174,10 +174,10 @@ def _galleries(
         "under it stands the class with the highest score."
     )
     if direction.target_dataset is not None:
-        page.subheading(f"Attention in the target, {direction.target}").paragraph(reading)
+        page.subheading(_named("target", direction.target)).paragraph(reading)
         galleries.add_target(page, direction.target_dataset)
     if direction.source_dataset is not None:
-        page.subheading(f"Attention in the source, {direction.source}")
+        page.subheading(_named("source", direction.source))
         galleries.add_source(page, direction.source_dataset)
 
 
@@ -238,3 +238,8 @@ def _discriminators(page: Page, results: Results, direction: DirectionView) -> N
             "Share of the places that the row's own discriminator or domain classifier names right in training, smoothed. At "
             "50 % (dotted) it cannot tell; near 100 % it wins, and its gradient moves the features against it.",
         )
+
+
+def _named(role: str, name: str) -> str:
+    """A gallery's heading: a domain that is called by its role has no other name."""
+    return f"Attention in the {role}" + ("" if name == role else f", {name}")
