@@ -9,10 +9,10 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attnbn.config import RunConfig
 from attnbn.io.errors import InputError
@@ -27,6 +27,7 @@ from attnbn.training.streams import Stream
 Say = Callable[[str], None]
 Watch = Callable[[Progress], None]
 AnyConfig = RunConfig | SegmentConfig
+ConfigT = TypeVar("ConfigT", RunConfig, SegmentConfig)
 
 
 def quiet(_: object) -> None:
@@ -109,6 +110,38 @@ def go_on(plan: Plan, folder: RunFolder, *, say: Say = quiet, watch: Watch = qui
         folder.reopen()
         CheckpointFolder(folder.checkpoints).recover()
     return _run(plan, folder, say, watch, resume=True)
+
+
+def resume_run(
+    run: str | os.PathLike[str],
+    places: Mapping[str, Any] | None,
+    read: Callable[[dict[str, Any], Path], tuple[ConfigT, Any]],
+    plan: Callable[[ConfigT], Plan],
+    say: Say,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Continue a run of any kind; one that is finished is taken as it is.
+
+    Args:
+        run: Its folder.
+        places: Settings that may differ from last time, see :data:`attnbn.config.PLACES`.
+        read: The run's settings from what its ``config.yaml`` holds.
+        plan: What they ask for.
+        say: As :func:`begin`.
+        watch: As :func:`begin`.
+
+    Returns:
+        As :func:`begin`; at once where the run is finished already.
+
+    Raises:
+        InputError: if there is no such run, or another process is writing to it.
+    """
+    folder = RunFolder(run)
+    config, _ = read(folder.config(), folder.path)
+    if folder.finished:
+        say(f"the run is finished already: {folder.path}")
+        return folder.results()
+    return go_on(plan(replace(config, **(places or {}), output=os.fspath(run))), folder, say=say, watch=watch)
 
 
 def output_folder(config: AnyConfig) -> RunFolder:

@@ -23,16 +23,15 @@ from attnbn.experiments.runner import (
     absolute_spec,
     begin,
     fabric_of,
-    go_on,
     plain,
     quiet,
+    resume_run,
     stretches_of,
     versions,
 )
 from attnbn.inference.classify import classify
 from attnbn.inference.evaluate import DEFAULT_THRESHOLD, evaluate, summary
 from attnbn.inference.load import activation_of, read_config
-from attnbn.io.run_folder import RunFolder
 from attnbn.models.build import build_network
 from attnbn.models.weights import WeightsReport
 from attnbn.tasks.alignment import build_alignment, check_alignment
@@ -90,13 +89,7 @@ def resume(
         RunError: As :func:`train`.
         Interrupted: As :func:`train`.
     """
-    folder = RunFolder(run)
-    config, _ = read_config(folder.config(), folder.path)
-    config = replace(config, **(places or {}), output=os.fspath(run))
-    if folder.finished:
-        say(f"the run is finished already: {folder.path}")
-        return folder.results()
-    return go_on(_plan(config), folder, say=say, watch=watch)
+    return resume_run(run, places, read_config, _plan, say, watch)
 
 
 def _plan(config: RunConfig) -> Plan:
@@ -164,29 +157,23 @@ def _task(config: RunConfig, domains: Domains, steps: int) -> tuple[Bridge, Weig
     return Bridge(built.network, alignment, built.fresh, config.loss, config.training), built.report
 
 
+def _looking(config: RunConfig) -> dict[str, Any]:
+    """How a run looks at photographs while it is trained."""
+    data, workers = config.data, loader_processes(config.workers, config.device)
+    return {"size": data.size, "workers": workers, "skip_broken": data.skip_broken}
+
+
 def _select(config: RunConfig, domains: Domains, task: Bridge) -> dict[str, Any]:
     """Figures on the selection split, cross-fitted, with the threshold that is best on the whole of it."""
     assert domains.selection is not None
-    evaluation = evaluate(
-        task.network,
-        domains.selection,
-        size=config.data.size,
-        workers=loader_processes(config.workers, config.device),
-        skip_broken=config.data.skip_broken,
-    )
+    evaluation = evaluate(task.network, domains.selection, **_looking(config))
     return summary(evaluation, threshold_split=config.data.selection_split, cross_fit=True)
 
 
 def _held_out(config: RunConfig, domains: Domains, task: Bridge) -> dict[str, Any]:
     """Figures of the source's held-out images, on which choices may rest where the target's labels may not be looked at."""
     assert domains.validation is not None
-    seen = classify(
-        task.network,
-        domains.validation,
-        size=config.data.size,
-        workers=loader_processes(config.workers, config.device),
-        skip_broken=config.data.skip_broken,
-    )
+    seen = classify(task.network, domains.validation, **_looking(config))
     assert seen.labels is not None
     return classification_figures(seen.scores, seen.labels, domains.classes)
 

@@ -15,7 +15,7 @@ from attnbn.experiments.adaptation.plan import Case, Planner
 from attnbn.experiments.adaptation.results import best_on_source, entry, oracle, summarize, trial_line
 from attnbn.experiments.adaptation.transfer import Tests, open_tests, test_run
 from attnbn.experiments.parallel import Job
-from attnbn.experiments.rows import Display, check_earlier, check_study_folder, job, preflight, run_all
+from attnbn.experiments.rows import Display, check_earlier, check_study_folder, flat, job, preflight, run_all
 from attnbn.experiments.runner import versions
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
@@ -72,8 +72,8 @@ class Adaptation:
         check_domains(domains)
         if not self.overwrite:
             check_earlier_domains(self.output, domains)
+        self.classes = common_classes(domains, self.config.data)  # opens them: a wrong path is told as one
         check_saliency(self.directions, self.config.compare.rows)
-        self.classes = common_classes(domains, self.config.data)
         self.planner = Planner(self.config, self.classes, self.output)
         first = self._cases(self.seeds[:1])
         self._check([*first, *self._cases(self.seeds[1:])])
@@ -144,11 +144,13 @@ class Adaptation:
     def _test(self, cases: Sequence[Case]) -> list[str]:
         lines = []
         for case in cases:
-            data = asdict(case.tested.data)
-            identity = {
-                key: data[key] for key in ("source", "target", "classes", "hold_out", "target_hold_out", "test_split")
+            # where frozen layers' outputs are kept makes no difference to what is looked at
+            data = {
+                key: value
+                for key, value in flat(case.tested).items()
+                if key.startswith("data.") and key != "data.cache"
             }
-            figures = test_run(case.run.folder, self._open(case), case.folder, {**identity, "seed": case.seed})
+            figures = test_run(case.run.folder, self._open(case), case.folder, {**data, "seed": case.seed})
             self._figures[case.folder] = figures
             value = figures[self.config.compare.metric]
             shown = "no figure" if value is None else f"{100 * value:.1f} %"

@@ -25,9 +25,9 @@ from attnbn.experiments.runner import (
     absolute_spec,
     begin,
     fabric_of,
-    go_on,
     plain,
     quiet,
+    resume_run,
     stretches_of,
     versions,
 )
@@ -91,13 +91,7 @@ def resume_segmenter(
     Raises:
         InputError: if there is no such run, or another process is writing to it.
     """
-    folder = RunFolder(run)
-    config, _ = read_segment_config(folder.config(), folder.path)
-    config = replace(config, **(places or {}), output=os.fspath(run))
-    if folder.finished:
-        say(f"the run is finished already: {folder.path}")
-        return folder.results()
-    return go_on(_plan(config), folder, say=say, watch=watch)
+    return resume_run(run, places, read_segment_config, _plan, say, watch)
 
 
 @dataclass(frozen=True)
