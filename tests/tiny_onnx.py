@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-FLOAT = 1
+FLOAT, HALF = 1, 10
 
 
 def _varint(value: int) -> bytes:
@@ -34,9 +34,10 @@ def _value(name: str, shape: Sequence[int | str], kind: int = FLOAT) -> bytes:
     return _bytes(1, name) + _bytes(2, _bytes(1, _number(1, kind), _bytes(2, *dims)))
 
 
-def _tensor(name: str, shape: Sequence[int], values: Sequence[float]) -> bytes:
+def _tensor(name: str, shape: Sequence[int], values: Sequence[float], kind: int) -> bytes:
     dims = [_number(1, size) for size in shape]
-    return b"".join([*dims, _number(2, FLOAT), _bytes(8, name), _bytes(9, struct.pack(f"<{len(values)}f", *values))])
+    data = struct.pack(f"<{len(values)}{'e' if kind == HALF else 'f'}", *values)
+    return b"".join([*dims, _number(2, kind), _bytes(8, name), _bytes(9, data)])
 
 
 def _node(kind: str, inputs: Sequence[str], output: str, *attributes: bytes) -> bytes:
@@ -68,18 +69,20 @@ def write_model(
     """Write a model with one output for each row of ``weights``.
 
     ``maps`` repeats an output's channel, ``flat`` gives ``B×h×w`` instead of ``B×1×h×w``; ``channels``, ``inputs`` and ``kind``
-    make models that take something else than a batch of RGB pictures.
+    make models that take something else than a batch of RGB pictures, ``kind=HALF`` one of 16-bit numbers throughout.
     """
+    number = HALF if kind == HALF else FLOAT
     nodes, constants, outputs = [], [], []
     for k, (row, bias) in enumerate(zip(weights, biases, strict=True)):
-        constants += [_tensor(f"w{k}", (maps, 3, 1, 1), [*row] * maps), _tensor(f"b{k}", (maps,), [bias] * maps)]
+        constants.append(_tensor(f"w{k}", (maps, 3, 1, 1), [*row] * maps, number))
+        constants.append(_tensor(f"b{k}", (maps,), [bias] * maps, number))
         nodes.append(_node("Conv", ["x", f"w{k}", f"b{k}"], f"c{k}"))
         nodes.append(_node("Sigmoid" if sigmoid else "Identity", [f"c{k}"], f"s{k}"))
         flatten = [_integers("axes", [1]), _integer("keepdims", 0)]
         nodes.append(
             _node("ReduceMean", [f"s{k}"], f"y{k}", *flatten) if flat else _node("Identity", [f"s{k}"], f"y{k}")
         )
-        outputs.append(_value(f"y{k}", [batch, *size] if flat else [batch, maps, *size]))
+        outputs.append(_value(f"y{k}", [batch, *size] if flat else [batch, maps, *size], number))
     named = [_value("x", [batch, channels, *size], kind)] + [_value(f"extra{i}", [1]) for i in range(1, inputs)]
     graph = b"".join(
         [*(_bytes(1, n) for n in nodes), _bytes(2, "tiny"), *(_bytes(5, c) for c in constants),

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
 from attnbn.data.images import read_image
 from attnbn.data.open import open_dataset
@@ -190,6 +198,98 @@ def test_a_full_disk(
     monkeypatch.setattr("attnbn.inference.saliency.write_bytes", full)
     with pytest.raises(RunError, match=r"no space left to write: .*a\.png"):
         detect(detector, photographs, tmp_path / "out")
+
+
+# ---- a detector that is no model: the stand-in takes the red channel, in ``prepare``
+
+
+class Plain:
+    batch = 1
+
+    def identity(self) -> dict[str, object]:
+        return {"detector": "red", "pid": "any"}
+
+    def prepare(self, image: Tensor) -> np.ndarray:
+        if os.environ.get("DIES"):
+            os._exit(9)
+        return np.append(image[0].numpy().astype(np.float32) / 255, np.full((1, image.shape[2]), os.getpid()), 0)
+
+    def maps(self, inputs, names) -> Tensor:
+        PIDS.update(int(one[-1, 0]) for one in inputs)
+        return torch.stack([torch.from_numpy(one[None, :-1].astype(np.float32)) for one in inputs])
+
+    def of(self, image: Tensor, name: str) -> Tensor:
+        return self.maps([self.prepare(image)], [name])[0]
+
+
+PIDS: set[int] = set()
+
+
+@pytest.mark.parametrize(("workers", "batch_size"), [(1, 1), (2, 1), (2, 4)])
+def test_a_detector_that_is_no_model(photographs: Path, tmp_path: Path, workers: int, batch_size: int) -> None:
+    """It looks in processes of its own where it may have more than one: it would not let other threads run."""
+    PIDS.clear()
+    out = tmp_path / "out"
+    (photographs / "b.png").write_bytes(b"")
+    done = detect(Plain(), photographs, out, workers=workers, batch_size=batch_size, skip_broken=True)
+    assert (done.written, len(done.broken)) == (4, 1) and "b.png" in done.broken[0]
+    for source in list_sources([str(photographs)], out):
+        if source.name != "b":
+            image = read_image(source.path)
+            assert (pixels(out / f"{source.name}.png") == image[0].numpy()).all()
+    assert len(PIDS) == workers and (os.getpid() in PIDS) == (workers == 1)
+    assert json.loads((out / MANIFEST).read_text()) == {"detector": "red", "pid": "any", "scale": 1.0}
+    assert detect(Plain(), photographs, out, workers=workers, skip_broken=True).skipped == 4
+
+
+def test_a_process_that_dies(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIES", "1")
+    with pytest.raises(RunError, match=r"a process that looks at photographs died .*: use fewer --workers"):
+        detect(Plain(), photographs, tmp_path / "out", workers=2)
+    assert not (tmp_path / "out").exists()
+
+
+class Large(Plain):
+    """Its answers do not fit into a pipe."""
+
+    def prepare(self, image: Tensor) -> np.ndarray:
+        with open(os.environ["PIDS"], "a") as file:
+            file.write(f"{os.getpid()}\n")
+        return np.zeros((600, 600), np.float32)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_processes_end_with_the_one_that_began_them(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even when it is killed: none stays, waiting for somebody to take its answer."""
+    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    for i in range(40):
+        shutil.copy(photographs / "b.png", photographs / f"b{i}.png")
+    process = multiprocessing.get_context("fork").Process(target=detect, args=(Large(), photographs, tmp_path / "out"))
+    process.start()
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not list((tmp_path / "out").glob("*.png")):
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    pids = {int(line) for line in (tmp_path / "pids").read_text().split()}
+    assert len(pids) == 2 and process.pid not in pids
+    end = time.monotonic() + 60  # they look every five seconds
+    while time.monotonic() < end and any(map(alive, pids)):
+        time.sleep(0.1)
+    left = [pid for pid in pids if alive(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 # ---- which photographs

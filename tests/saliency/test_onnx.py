@@ -18,7 +18,7 @@ from PIL import Image
 from attnbn.io.errors import InputError, RunError
 from attnbn.saliency import onnx
 from attnbn.saliency.onnx import DetectorSettings, OnnxDetector, network_input, resized
-from tiny_onnx import write_model
+from tiny_onnx import HALF, write_model
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 201, (24, 36, 3), dtype=np.uint8)
@@ -113,6 +113,27 @@ def test_free_sizes(tmp_path: Path) -> None:
     wide = OnnxDetector(write_model(tmp_path / "b.onnx", weights=[WEIGHTS], biases=[BIAS], size=(12, 20)))
     assert wide.size == (12, 20)
     np.testing.assert_allclose(wide.of(PHOTO, "a")[0], answer(seen(*IMAGENET, None, (12, 20))), atol=1e-5)
+
+
+def test_free_sizes_of_a_model_trained_at_another(tmp_path: Path) -> None:
+    free = write_model(tmp_path / "a.onnx", weights=[WEIGHTS], biases=[BIAS], size=("h", "w"))
+    assert OnnxDetector(free, settings=DetectorSettings(side=24)).size == (24, 24)
+    assert OnnxDetector(free, settings=DetectorSettings(side=24, size=20)).size == (20, 20)
+    fixed = OnnxDetector(write_model(tmp_path / "b.onnx"), settings=DetectorSettings(side=24))
+    assert fixed.size == (16, 16)
+    assert fixed.identity() == OnnxDetector(tmp_path / "b.onnx").identity()  # the side changed nothing
+
+
+@pytest.mark.parametrize("size", [(16, 16), ("h", "w")])
+def test_half_precision(tmp_path: Path, size: tuple[int | str, int | str]) -> None:
+    half = write_model(tmp_path / "a.onnx", weights=[WEIGHTS], biases=[BIAS], size=size, kind=HALF)
+    detector = OnnxDetector(half, settings=DetectorSettings(size=16))
+    saliency = detector.of(PHOTO, "a")
+    assert saliency.dtype == torch.float32
+    np.testing.assert_allclose(saliency[0], answer(seen(*IMAGENET, None)), atol=5e-3)
+    scores = write_model(tmp_path / "b.onnx", weights=[WEIGHTS], biases=[BIAS], size=size, kind=HALF, sigmoid=False)
+    same = OnnxDetector(scores, settings=DetectorSettings(size=16, activation="sigmoid")).of(PHOTO, "a")
+    torch.testing.assert_close(same, saliency, atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize(("batch", "flat"), [(1, False), ("n", False), ("n", True)])
@@ -225,6 +246,17 @@ def test_no_model(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_fault_of_onnxruntime_has_its_remedy(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("[ShapeInferenceError] Cannot parse data from external tensors.\nPlease load")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
+    with pytest.raises(InputError, match=r"a fault of onnxruntime 1\.23: pip install -U onnxruntime: .*tiny\.onnx$"):
+        OnnxDetector(model)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -280,6 +312,7 @@ def test_a_model_that_fails(tmp_path: Path) -> None:
         ({"mean": (0.5, 0.5)}, "three means"),
         ({"mean": (0.5, 0.5, float("nan"))}, "three means"),
         ({"size": 0}, "at least 1 pixel"),
+        ({"side": 0}, "at least 1 pixel"),
     ],
 )
 def test_settings(settings: dict[str, object], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,17 +32,68 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def bar() -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr while it is a terminal; elsewhere nothing is shown."""
-    if not sys.stderr.isatty():
+def bar(unit: str = "photographs", title: str = "reading") -> Iterator[Callable[[int, int], None] | None]:
+    """Progress on stderr: a bar with the speed and the time left on a terminal, elsewhere a line now and then.
+
+    Args:
+        unit: What is counted, in the plural.
+        title: What is done to them.
+
+    Yields:
+        What to call with the number done and of all; None in all but the first of several processes.
+    """
+    if os.environ.get("RANK", "0") != "0":
         yield None
         return
+    if not sys.stderr.isatty():
+        yield _Lines(unit, title).step
+        return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(console=Console(file=sys.stderr), transient=True) as shown:
-        task = shown.add_task("reading", total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    begun: list[tuple[float, int]] = []
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as shown:
+        task = shown.add_task(title, total=None, speed="")
+
+        def step(done: int, total: int) -> None:
+            if not begun:
+                begun.append((time.monotonic(), done))
+            shown.update(task, completed=done, total=total, speed=_speed(begun[0], done, unit))
+
+        yield step
+
+
+def _speed(begun: tuple[float, int], done: int, unit: str) -> str:
+    """How many a second since the first was done; nothing as long as only that one is."""
+    seconds = time.monotonic() - begun[0]
+    return f"{(done - begun[1]) / seconds:.1f} {unit}/s" if seconds > 0 and done > begun[1] else ""
+
+
+class _Lines:
+    """A line every :data:`PLAIN_SECONDS` where there is no terminal."""
+
+    def __init__(self, unit: str, title: str) -> None:
+        self.unit, self.title = unit, title
+        self.begun: tuple[float, int] | None = None
+        self.shown = time.monotonic()
+
+    def step(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        self.begun = self.begun or (now, done)
+        if now - self.shown < PLAIN_SECONDS or done == self.begun[1]:
+            return
+        self.shown = now
+        left = (now - self.begun[0]) / (done - self.begun[1]) * (total - done)
+        speed = _speed(self.begun, done, self.unit)
+        print(f"{self.title} {done:,}/{total:,}  {speed}  {duration(left)} left", file=sys.stderr, flush=True)
 
 
 class TrainingDisplay:

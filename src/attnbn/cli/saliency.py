@@ -5,15 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from attnbn.cli.options import Parser, add_output, add_skip_broken, parser, positive, share
+from attnbn.cli.options import Parser, add_output, add_skip_broken, count, parser, positive, share
 from attnbn.cli.outcome import say_done
 from attnbn.cli.progress import bar
-from attnbn.io.errors import InputError
 
-if TYPE_CHECKING:
-    from attnbn.saliency.onnx import OnnxDetector
+_SETTINGS = {
+    "mean": "mean",
+    "std": "std",
+    "white": "white",
+    "activation": "activation",
+    "output": "output_index",
+    "size": "size",
+}
+"""A model's settings and the options that give them."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -22,8 +28,10 @@ def main(arguments: Sequence[str]) -> None:
 
     from attnbn.inference.saliency import write_saliency
     from attnbn.inference.saliency_sources import list_sources
+    from attnbn.report.saliency import SHEET, write_sheet
+    from attnbn.saliency.open import open_detector
 
-    detector = _detector(given)
+    detector = open_detector(given.detector, threads=given.threads, device=given.device, **_settings(given))
     photographs = list_sources(given.photographs, Path(given.output))
     with bar() as progress:
         done = write_saliency(
@@ -39,40 +47,76 @@ def main(arguments: Sequence[str]) -> None:
         )
     constant = f"; nothing stands out in {done.constant:,} of them" if done.constant else ""
     say_done(done, "saliency map", given.output, last=constant)
+    if done.summary is not None:
+        if given.sheet:
+            write_sheet(Path(given.output), photographs, done.summary, given.detector, given.sheet)
+        page = f": {Path(given.output) / SHEET}" if given.sheet else ", summary.json names them"
+        doubtful = sum(map(len, done.summary.doubtful().values()))
+        if doubtful or given.sheet:
+            found = f"{doubtful:,} of {len(done.summary.figures):,} maps are" if doubtful else "no map is"
+            print(f"{found} doubtful; look before you train{page}")
 
 
-def _detector(given: argparse.Namespace) -> OnnxDetector:
-    from attnbn.saliency.onnx import DetectorSettings, OnnxDetector
-    from attnbn.saliency.open import detector_file
+def _settings(given: argparse.Namespace) -> dict[str, Any]:
+    """What was said of the model, as fields of its settings; what was not said stays as it is known."""
+    said = {field: getattr(given, option) for field, option in _SETTINGS.items()}
+    return {
+        field: tuple(value) if isinstance(value, list) else value for field, value in said.items() if value is not None
+    }
 
-    model = detector_file(given.detector)
-    if model is None:
-        raise InputError(f"expected --detector onnx:FILE, got {given.detector}")
-    settings = DetectorSettings(
-        tuple(given.mean), tuple(given.std), given.white, given.output_index, given.activation, given.size
-    )
-    return OnnxDetector(model, settings=settings, threads=given.threads, device=given.device)
+
+class _List(argparse.Action):
+    """Print the known models and where they lie, and end."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002  argparse's own name
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from attnbn.saliency.presets import PRESETS, UNSUPERVISED, cache_folders, find_preset
+
+        rows = [(UNSUPERVISED, "what differs from the borders; no model, no file", "built in", "MIT")]
+        for preset in PRESETS.values():
+            rows.append((preset.name, preset.about, str(find_preset(preset) or "not found"), preset.licence))
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        for name, about, place, licence in rows:
+            print(f"{name:<{widths[0]}}  {about:<{widths[1]}}  {place}  [{licence}]")
+        print(f"\nlooked for in {', '.join(map(str, cache_folders()))}")
+        parser.exit()
 
 
 def _options() -> Parser:
     options = parser(
-        "saliency", "Write the saliency map of each photograph, to be used as --saliency or --data.saliency."
+        "saliency",
+        "Write the saliency map of each photograph, to be used as --saliency or --data.saliency, and a page to look at them.",
     )
     options.add_argument(
         "photographs",
         nargs="+",
         metavar="PATH",
-        help="photographs, folders, or data sets (voc:PATH, folders:PATH, csv:FILE)",
+        help="photographs, folders, or data sets (voc:PATH, folders:PATH, csv:FILE and others)",
     )
-    options.add_argument("--detector", required=True, metavar="onnx:FILE", help="the model, e.g. onnx:u2netp.onnx")
+    options.add_argument(
+        "--detector",
+        required=True,
+        metavar="NAME",
+        help="unsupervised (needs no file), a known model (e.g. u2netp; see --list), or onnx:FILE",
+    )
+    options.add_argument("--list", action=_List, help="list the known models, where each lies and its licence, and end")
     add_output(options, "a folder that another detector made")
     options.add_argument(
         "--scale", type=share, default=1.0, help="width and height of a map, as a share of its photograph's (default 1)"
     )
+    options.add_argument(
+        "--sheet", type=count, default=48, metavar="N",
+        help="photographs on the page DIR/saliency.html, doubtful ones first (default 48; 0: no page)",
+    )  # fmt: skip
     _add_model(options)
     options.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options.add_argument("--threads", type=positive, help="that compute (default: as many as torch uses)")
-    options.add_argument("--workers", type=positive, default=2, help="threads that read and write (default 2)")
+    options.add_argument(
+        "--workers", type=positive, default=2,
+        help="threads that read and write; of unsupervised, processes (default 2)",
+    )  # fmt: skip
     options.add_argument(
         "--batch-size",
         type=positive,
@@ -84,18 +128,17 @@ def _options() -> Parser:
 
 
 def _add_model(to: Parser) -> None:
-    """What the file does not say of a model other than U²-Net."""
-    group: argparse._ArgumentGroup = to.add_argument_group("models other than U²-Net and U²-Net-p")
-    group.add_argument(
-        "--mean", type=float, nargs=3, default=(0.485, 0.456, 0.406), metavar="M", help="of the channels (ImageNet's)"
+    """What the file of an unknown model does not say."""
+    group: argparse._ArgumentGroup = to.add_argument_group(
+        "models that --list does not name (default: as U²-Net; of those that it names: as they were trained)"
     )
+    group.add_argument("--mean", type=float, nargs=3, metavar="M", help="of the channels (ImageNet's)")
+    group.add_argument("--std", type=float, nargs=3, metavar="S", help="of the channels (ImageNet's)")
     group.add_argument(
-        "--std", type=float, nargs=3, default=(0.229, 0.224, 0.225), metavar="S", help="of the channels (ImageNet's)"
+        "--white",
+        choices=("max", "255"),
+        help="what pixels are divided by first: the photograph's largest value (max), or 255",
     )
-    group.add_argument(
-        "--white", choices=("max", "255"), default="max",
-        help="what pixels are divided by first: the photograph's own largest value, or 255 (default max)",
-    )  # fmt: skip
-    group.add_argument("--activation", choices=("none", "sigmoid"), default="none", help="of the output (default none)")
-    group.add_argument("--output-index", type=int, default=0, metavar="N", help="which output is the map (default 0)")
-    group.add_argument("--size", type=positive, help="of the input, for models that take any (default 320)")
+    group.add_argument("--activation", choices=("none", "sigmoid"), help="of the output (none)")
+    group.add_argument("--output-index", type=int, metavar="N", help="which output is the map (0)")
+    group.add_argument("--size", type=positive, help="of the input, for models that take any (320)")

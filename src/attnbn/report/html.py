@@ -128,7 +128,8 @@ class Page:
 
         Args:
             headings: One per column.
-            rows: Each with as many pictures; one without a title goes on with the photograph above.
+            rows: Each with as many pictures; one without a title goes on with the photograph above; an empty picture
+                leaves its place free.
             caption: Under the gallery.
             side: Pictures are at most so many pixels wide and high.
 
@@ -142,6 +143,9 @@ class Page:
             if row.title:
                 parts.append(f'<span class="row">{escape(row.title)}</span>')
             for heading, cell in zip(headings, row.cells, strict=True):
+                if not cell.picture.size:
+                    parts.append("<div></div>")
+                    continue
                 note = f"<small>{escape(cell.caption)}</small>"
                 parts.append(f"<div>{_picture(compact(cell.picture, side), f'{heading}: {row.title}')}{note}</div>")
         title = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnbn.io.errors import InputError
-from attnbn.io.pictures import grey_16, list_pictures, open_picture
+from attnbn.io.pictures import grey_16, list_pictures, open_picture, to_rgb
+from attnbn.saliency.presets import is_detector
 
 _ASPECT_TOLERANCE = 0.03
 """Relative; a map whose height misses the image's shape by more belongs to another image or was padded or turned."""
@@ -38,6 +39,11 @@ class SaliencyFolder:
         self.path = Path(path).expanduser()
         self.required = required
         if not self.path.is_dir():
+            if is_detector(str(path)):
+                raise InputError(
+                    f"expected a folder of saliency maps, got the detector {path}; make the maps first: "
+                    f"attnbn saliency PHOTOGRAPHS --detector {path} --output MAPS, then give MAPS"
+                )
             raise InputError(
                 f"expected a folder of saliency maps, found none; check data.saliency or --saliency: {self.path}"
             )
@@ -177,10 +183,11 @@ def _grey(picture: Image.Image, path: str | Path) -> NDArray[np.float32]:
                 f"save its alpha channel as grey: {path}"
             )
     if picture.mode not in ("1", "L"):
-        colours = np.asarray(picture.convert("RGB")).astype(np.int16)
+        colours = to_rgb(picture, path)
         if (colours.max(2) - colours.min(2)).max() > _GREY_TOLERANCE:
             raise InputError(
                 f"expected a grey saliency map, got colours (a photograph, or a heat map?); "
                 f"save it as 8- or 16-bit grey: {path}"
             )
+        picture = Image.fromarray(colours)
     return np.asarray(picture.convert("L"), dtype=np.float32) / np.float32(255)

@@ -1,6 +1,7 @@
 """Salient-object detectors as ONNX files: a photograph becomes a map of how much each pixel stands out.
 
-Made for the U²-Net family (Qin et al., Pattern Recognition 2020); :class:`DetectorSettings` fits other models.
+Made for the U²-Net family (Qin et al., Pattern Recognition 2020); :class:`DetectorSettings` fits other models, and
+:mod:`~attnbn.saliency.presets` knows those of the field's own files.
 
 The map is the network's own answer. Other tools stretch each photograph's map from its least to its largest value; that
 turns the noise of a photograph in which nothing stands out into something salient, and a threshold such as the background
@@ -25,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attnbn.io.errors import InputError, RunError
-from attnbn.saliency.session import Device, input_of, open_session, output_of
+from attnbn.saliency.session import DEFAULT_SIDE, Device, input_of, open_session, output_of
 
 _OVERSHOOT = 1e-3
 """How far rounding may carry a probability out of [0, 1]; a score that was never squashed goes far beyond."""
@@ -42,7 +43,8 @@ class DetectorSettings:
             trained), or ``255``.
         output: Which of the model's outputs is the map; the first is U²-Net's fused one.
         activation: ``none`` for a model that gives probabilities, ``sigmoid`` for one that gives scores.
-        size: Side of the square that the network sees, for a model that takes any; None: the model's own, else 320.
+        size: Side of the square that the network sees, for a model that takes any; None: the model's own, else ``side``.
+        side: What the model was trained at.
     """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -51,14 +53,16 @@ class DetectorSettings:
     output: int = 0
     activation: Literal["none", "sigmoid"] = "none"
     size: int | None = None
+    side: int = DEFAULT_SIDE
 
     def __post_init__(self) -> None:
         if len(self.mean) != 3 or len(self.std) != 3 or not all(np.isfinite(self.mean)):
             raise InputError(f"expected three means and three deviations, got {self.mean} and {self.std}")
         if not all(np.isfinite(value) and value > 0 for value in self.std):
             raise InputError(f"expected deviations above 0, got {self.std}")
-        if self.size is not None and self.size < 1:
-            raise InputError(f"expected an input of at least 1 pixel, got {self.size}")
+        for side in (self.size, self.side):
+            if side is not None and side < 1:
+                raise InputError(f"expected an input of at least 1 pixel, got {side}")
 
 
 U2NET = DetectorSettings()
@@ -99,7 +103,7 @@ class OnnxDetector:
         self._options: dict[str, Any] = {"threads": threads, "device": device}
         self._opened: Any = None
         session = self._session()
-        self._input = input_of(session, self.path, settings.size)
+        self._input = input_of(session, self.path, settings.size, settings.side)
         self._output = output_of(session, self.path, settings.output)
         self.size, self.batch = self._input.size, self._input.batch
 
@@ -125,7 +129,9 @@ class OnnxDetector:
         """What tells this detector from others, for manifests: the file's name and checksum, and all settings."""
         with open(self.path, "rb") as file:
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"model": self.path.name, "sha256": checksum} | asdict(self.settings) | {"size": list(self.size)}
+        settings = asdict(self.settings)
+        del settings["side"]  # without effect beyond the size that came of it
+        return {"model": self.path.name, "sha256": checksum} | settings | {"size": list(self.size)}
 
     def prepare(self, image: Tensor) -> NDArray[np.float32]:
         """A photograph as the network takes it.

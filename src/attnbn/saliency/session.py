@@ -22,6 +22,10 @@ DEFAULT_SIDE = 320
 _NUMBERS: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
+class NotAModelError(InputError):
+    """A file that onnxruntime does not open."""
+
+
 class InputSpec(NamedTuple):
     """What a model takes.
 
@@ -50,7 +54,8 @@ def open_session(path: Path, *, threads: int | None = None, device: Device = "au
         An ``onnxruntime.InferenceSession`` of this process; it must not be carried over a fork.
 
     Raises:
-        InputError: onnxruntime is not installed or lacks the device, or the file is missing or no ONNX model.
+        InputError: onnxruntime is not installed or lacks the device, or the file is missing.
+        NotAModelError: The file is no ONNX model.
     """
     try:
         onnxruntime: Any = import_module("onnxruntime")
@@ -72,18 +77,22 @@ def open_session(path: Path, *, threads: int | None = None, device: Device = "au
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise InputError(
-            f"expected an ONNX model, got something else or one of a newer kind than onnxruntime reads ({reason}): {path}"
+        # https://github.com/microsoft/onnxruntime/issues/26261
+        remedy = "; a fault of onnxruntime 1.23: pip install -U onnxruntime" if "external tensors" in reason else ""
+        raise NotAModelError(
+            "expected an ONNX model, got something else or one of a newer kind than onnxruntime reads "
+            f"({reason}){remedy}: {path}"
         ) from None
 
 
-def input_of(session: Any, path: Path, side: int | None = None) -> InputSpec:
+def input_of(session: Any, path: Path, side: int | None = None, free: int = DEFAULT_SIDE) -> InputSpec:
     """What the model takes, read from the model.
 
     Args:
         session: From :func:`open_session`.
         path: For messages.
-        side: Of the input square, for a model that takes any size; None: :data:`DEFAULT_SIDE`.
+        side: Of the input square, for a model that takes any size; None: ``free``.
+        free: The side that a model which takes any size was trained at.
 
     Raises:
         InputError: The model takes something other than one batch of RGB pictures, or not this size.
@@ -99,7 +108,7 @@ def input_of(session: Any, path: Path, side: int | None = None) -> InputSpec:
         raise InputError(f"expected a model of one picture at a time, or of any number, got {said}: {path}")
     if side is not None and {shape[2], shape[3]} - {None, side}:
         raise InputError(f"expected the model's own input size {said}, got --size {side}; leave it out: {path}")
-    height, width = (size or side or DEFAULT_SIDE for size in shape[2:])
+    height, width = (size or side or free for size in shape[2:])
     return InputSpec(first.name, shape[0], (height, width), _NUMBERS[first.type])
 
 

@@ -1,0 +1,65 @@
+"""What a person sees of work on many photographs: how many, how fast, how long still."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from attnbn.cli import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that a test moves."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.delenv("RANK", raising=False)
+    return now
+
+
+def test_lines_without_a_terminal(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.bar() as step:
+        assert step is not None
+        for done in range(1, 61):  # one a second, the first after a long start
+            clock[0] += 1
+            step(done, 1200)
+    assert capsys.readouterr().err.splitlines() == [
+        "reading 20/1,200  1.0 photographs/s  19:40 left",
+        "reading 40/1,200  1.0 photographs/s  19:20 left",
+        "reading 60/1,200  1.0 photographs/s  19:00 left",
+    ]
+
+
+def test_what_is_short_says_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.bar() as step:
+        assert step is not None
+        for done in range(1, 11):
+            clock[0] += 1.5
+            step(done, 10)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress.bar("maps", "detecting") as step:
+        assert step is not None
+        step(3, 8)
+        step(8, 8)
+    said = terminal.getvalue()
+    assert "detecting" in said and "8/8" in said and "maps/s" in said
+
+
+def test_one_of_several_processes_shows_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with progress.bar() as step:
+        assert step is None
