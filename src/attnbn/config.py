@@ -27,8 +27,9 @@ class DataConfig:
     """Where the images come from and how they are cut.
 
     A data set is named ``KIND:PATH``: ``folders:`` (a folder per class), ``voc:`` (VOC's own layout, the folder
-    that holds ``JPEGImages``), ``csv:`` (rows ``path,label[,label...]``) or ``scenes:source``, ``target``, ``studio``,
-    ``dusk`` or ``print`` (drawn by the program).
+    that holds ``JPEGImages``), ``csv:`` (rows ``path,label[,label...]``), ``caltech101:``, ``caltech256:``, ``imagenet:``,
+    ``masks:`` (photographs and masks of any data set), or ``scenes:source``, ``target``, ``studio``, ``dusk`` or ``print``
+    (drawn by the program).
 
     Attributes:
         source: Single-label images with a foreground prior (the paper's D_s); a list of several is put together.
@@ -43,11 +44,16 @@ class DataConfig:
         test_split: Split of the target that ``adapt`` tests on; None: the images that ``target_hold_out`` keeps apart.
         target_hold_out: Share of the target's images that is never trained on, by the seed.
         single_label: Leave out images that do not show exactly one of the classes (in the target only when it is tested on, for
-            in training its labels are not read).
+            in training its labels are not read). ``own``: exactly one of all classes that the data set has, also those that
+            the run does not use (a dog beside a person is no simple picture of a dog, though persons are no class of the run).
         classes: The classes, in order; None: those of the data sets, which must then agree.
         class_map: Names in the data sets -> names of the classes, e.g. ``{motorcycle: motorbike}``; or the name of a table that
-            comes with the program: ``five`` (Table 7), which also names the classes where ``classes`` does not.
-        source_fraction: Share of the source's images used, in (0, 1]; smaller shares are subsets of larger (Table 2).
+            comes with the program: ``five`` (Table 7) or ``voc20`` (VOC's twenty), which also names the classes where ``classes``
+            does not.
+        source_cap: At most so many of the source's images of each class, by the seed, of several sources alike; a smaller
+            number takes a subset of a larger. None: all.
+        source_fraction: Share of the source's images used, in (0, 1], of what ``source_cap`` leaves; smaller shares are subsets
+            of larger (Table 2).
         size: Side of the square the network sees, in pixels.
         scale: Area of the random crop as a share of the image, lowest and highest, in (0, 1].
         flip: Mirror half of the training images.
@@ -66,9 +72,10 @@ class DataConfig:
     hold_out: float = 0.0
     test_split: str | None = None
     target_hold_out: float = 0.0
-    single_label: bool = False
+    single_label: bool | Literal["own"] = False
     classes: list[str] | str | None = None
     class_map: dict[str, str] | str | None = None
+    source_cap: int | None = None
     source_fraction: float = 1.0
     size: int = 224
     scale: tuple[float, float] = (0.5, 1.0)
@@ -276,6 +283,8 @@ def check_config(config: RunConfig) -> None:
     """
     data, training, loss = config.data, config.training, config.loss
     expect(0 < data.source_fraction <= 1, "data.source_fraction", "in (0, 1]", data.source_fraction)
+    expect(data.source_cap is None or data.source_cap >= 1, "data.source_cap", "of at least 1", data.source_cap)
+    expect(data.single_label in (True, False, "own"), "data.single_label", "as true, false or own", data.single_label)
     expect(data.size >= 8, "data.size", "of at least 8 pixels", data.size)
     expect(0 < data.scale[0] <= data.scale[1] <= 1, "data.scale", "as two shares 0 < low <= high <= 1", data.scale)
     expect(data.views >= 0, "data.views", "of at least 0", data.views)

@@ -60,7 +60,7 @@ class SegmentData:
         target_split: Its split to train on.
         selection_split: A split with masks, scored during training (``training.validate_every``) and at its end; nothing is
             chosen on it.
-        class_map: Names in the data set -> names of the cues' classes.
+        class_map: Names in the data set -> names of the cues' classes, or the name of a table, as in :mod:`attnbn.config`.
         size: Side of the square that the network sees; the whole photograph is squashed into it.
         scale: Area of a random crop as a share of the photograph, lowest and highest; ``[1, 1]`` is the whole of it. Cues
             need the whole, masks of a first stage may be cropped.
@@ -71,7 +71,7 @@ class SegmentData:
     target: str | None = None
     target_split: str = "train"
     selection_split: str | None = None
-    class_map: dict[str, str] | None = None
+    class_map: dict[str, str] | str | None = None
     size: int = 321
     scale: tuple[float, float] = (1.0, 1.0)
     flip: bool = True

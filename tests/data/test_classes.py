@@ -10,6 +10,7 @@ import torch
 
 from attnbn.data.classes import (
     VOC_CLASSES,
+    Partial,
     check_agreement,
     check_presence,
     match_classes,
@@ -127,3 +128,12 @@ def test_several_domains_say_which_has_what() -> None:
     )
     check_agreement({"source": ["cat", "dog"], "target": ["dog", "cat"]})
     check_agreement({})
+
+
+def test_of_partial_classes_some_may_be_missing() -> None:
+    selection = select_classes(["dog", "hound", "goat"], Partial(("cat", "dog")), {"hound": "dog"}, "here")
+    assert selection.classes == ("cat", "dog") and selection.index == (1, 1, None)
+    assert isinstance(parse_classes(Partial(("cat", "dog"))), Partial)
+    assert not isinstance(parse_classes(["cat", "dog"]), Partial)
+    with pytest.raises(InputError, match="no class 'cat' in the data set .*: here"):
+        select_classes(["goat"], Partial(("cat", "dog")), None, "here")

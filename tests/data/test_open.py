@@ -56,7 +56,7 @@ def test_bad_specifications(tmp_path: Path, voc: Path, photo) -> None:
         f"{tmp_path}/list.csv": f"write csv:{tmp_path}/list.csv",
         "C:\\photos": "write folders:C:\\photos",
         "photos": "write folders:photos",
-        "coco:photos": "KIND one of folders, voc, csv, scenes; got the kind 'coco'; "
+        "coco:photos": "KIND one of folders, voc, csv, caltech101, caltech256, imagenet, masks, scenes; got the kind 'coco'; "
         "for a folder per class write folders:photos",
         "folders:": "expected folders:PATH, got no path",
         f"folders:{tmp_path}/no": f"expected a folder for folders:, found nothing; check the path: {tmp_path}/no",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attnbn.data.dataset import ImageDataset
-from attnbn.data.single import check_single, only_single
+from attnbn.data.single import check_single, only_single, only_single_of_own
 from attnbn.io.errors import InputError
 
 NAN = math.nan
@@ -45,6 +45,38 @@ def test_nothing_left() -> None:
         InputError, match=r"exactly one of the classes, left out 2 of 2 images: .*data.classes: voc:here val"
     ):
         only_single(dataset("two", "none"))
+
+
+def whole(*rows: list[float]) -> ImageDataset:
+    """The images of ``dataset("one", "two", "another", "what", "one more")`` with two further classes."""
+    names = ["one", "two", "another", "what", "more"]
+    return ImageDataset(["a", "b", "c", "d", "e"], names, torch.tensor(rows), title="voc:here val")
+
+
+def test_what_shows_no_other_class_of_the_data_set() -> None:
+    run = ImageDataset(
+        ["a", "b", "c"], ["one", "two", "another", "more"], torch.tensor([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 0]])
+    )
+    rows = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1], [0, 1, 0, NAN, 0]]
+    part = only_single_of_own(run, whole(*rows))
+    assert part.names == ["one"] and part.labels is not None and part.labels.tolist() == [[1, 0, 0]]
+    assert part.notes == [
+        "left out 1 of 4 images: 1 of several classes, 2 that show, or may show, another class of the data set "
+        "(data.single_label own)"
+    ]
+    assert only_single_of_own(part, whole(*rows)) is part
+
+
+def test_none_shows_one_class_alone() -> None:
+    run = ImageDataset(["a"], ["one"], torch.ones(1, 1), title="voc:here val")
+    with pytest.raises(InputError) as caught:
+        only_single_of_own(run, whole(*[[1.0, 0, 0, 0, 1]] * 5))
+    assert str(caught.value) == (
+        "expected images of exactly one of the 5 classes of the data set, left out 1 that show, or may show, another class "
+        "of the data set (data.single_label own); set data.single_label true to count the run's classes alone: voc:here val"
+    )
+    with pytest.raises(ValueError, match="got none of stranger"):
+        only_single_of_own(ImageDataset(["a"], ["stranger"], torch.ones(1, 1)), whole(*[[1.0, 0, 0, 0, 0]] * 5))
 
 
 def test_the_refusal_says_what_to_do() -> None:

@@ -12,9 +12,13 @@ import pytest
 from PIL import Image
 
 from attnbn.cli.main import main
+from attnbn.config import DataConfig, LossConfig, RunConfig
 from attnbn.data.check.labels import cooccurrence
+from attnbn.data.classes import VOC_CLASSES
 from attnbn.data.images import voc_palette
+from attnbn.data.open import open_dataset
 from attnbn.experiments.check_data import check_data, write_sheet
+from attnbn.experiments.domains import open_domains
 from attnbn.io.errors import InputError
 
 SIZE = (48, 64)
@@ -292,7 +296,8 @@ def test_cooccurrence_is_that_of_plain_loops() -> None:
         (["{0}"], "KIND one of"),
         (["voc:{0}", "voc:{0}"], "each data set once"),
         (["voc:{0}", "--saliency", "{0}"], "for each --saliency, got 0"),
-        (["voc:{0}", "--class-map", "dog"], "expected OLD=NEW"),
+        (["voc:{0}", "--class-map", "dog=,cat"], "expected OLD=NEW"),
+        (["voc:{0}", "--class-map", "dog"], "or a table out of five, voc20"),
         (["voc:{0}", "--classes", "cat,cat"], "each class once"),
     ],
 )
@@ -350,3 +355,111 @@ def test_the_sheet_refuses_a_folder_it_cannot_write(voc: Path, tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises((InputError, RuntimeError), match="could not write"):
         write_sheet(tmp_path / "file/sheet.png", checked)
+
+
+@pytest.fixture
+def simple(tmp_path: Path) -> Path:
+    """Caltech-256 and ImageNet in small: dogs in both, horses in one, cats in the other, a goat and a zebra beside."""
+    folders = {
+        "256_ObjectCategories/056.dog": 4, "256_ObjectCategories/254.greyhound": 2, "256_ObjectCategories/105.horse": 5,
+        "256_ObjectCategories/085.goat": 1, "256_ObjectCategories/257.clutter": 1,
+        "ILSVRC/Data/CLS-LOC/train/n02085620": 3, "ILSVRC/Data/CLS-LOC/train/n02085782": 3,
+        "ILSVRC/Data/CLS-LOC/train/n02123045": 5, "ILSVRC/Data/CLS-LOC/train/n02391049": 1,
+    }  # fmt: skip
+    for number, (folder, count) in enumerate(folders.items()):
+        for i in range(count):
+            save(tmp_path / folder / f"{i}.jpg", picture(300 + 10 * number + i))
+    return tmp_path
+
+
+def test_what_is_taken_of_class_and_folder(simple: Path) -> None:
+    specs = [f"caltech256:{simple}", f"imagenet:{simple}"]
+    checked = check_data(specs, class_map="voc20", classes="cat,dog,horse", source_cap=4, workers=1)
+    found = {(row.label, row.dataset[:7]): 0 for row in checked.taken}
+    taken = dict(found)
+    for row in checked.taken:
+        found[row.label, row.dataset[:7]] += row.found
+        taken[row.label, row.dataset[:7]] += row.taken
+    assert found == {("dog", "caltech"): 6, ("horse", "caltech"): 5, ("cat", "imagene"): 5, ("dog", "imagene"): 6}
+    assert taken == {("dog", "caltech"): 2, ("horse", "caltech"): 4, ("cat", "imagene"): 4, ("dog", "imagene"): 2}
+    assert len(checked.looks) == 12 and {row.folder for row in checked.taken if row.label == "horse"} == {"105.horse"}
+    result = checked.as_json()
+    assert result["classes"] == ["cat", "dog", "horse"] and result["table"] == "voc20"
+    assert [part["classes"] for part in result["datasets"]] == [{"dog": 2, "horse": 4}, {"cat": 4, "dog": 2}]
+    # it is what a run takes
+    source = open_domains(
+        RunConfig(
+            data=DataConfig(source=specs, class_map="voc20", classes="cat,dog,horse", source_cap=4),
+            loss=LossConfig(attention=0, target_cl=0, adversarial=0),
+        )
+    ).source
+    assert source is not None
+    assert [name.partition("/")[2] for name in source.names] == [n for part in checked.parts for n in part.names]
+    other = check_data(specs, class_map="voc20", classes="cat,dog,horse", source_cap=4, seed=1, workers=1)
+    assert [part.names for part in other.parts] != [part.names for part in checked.parts]
+
+
+def test_what_a_table_wants_in_vain_and_leaves_out(simple: Path) -> None:
+    specs = [f"caltech256:{simple}", f"imagenet:{simple}"]
+    checked = check_data(specs, class_map="voc20", classes="cat,dog,horse", workers=1)
+    assert {finding.severity for finding in checked.findings} == {"warning", "note"}
+    lacking = [finding for finding in checked.findings if finding.kind == "table-lacks"]
+    assert len(lacking) == 120  # 4 cats and 116 breeds of dogs; the sorrel is of a class that ImageNet has none of here
+    assert lacking[0].line() == (
+        "expected a folder of n02123159 (tiger cat), got none; fetch it, or go without: cat of the table voc20: "
+        f"{simple / 'ILSVRC/Data/CLS-LOC/train'}"
+    )
+    left = {(Path(f.file).name, f.got) for f in checked.findings if f.kind == "table-leaves-out"}
+    assert left == {
+        ("085.goat", "no class of the table voc20: VOC's sheep is no goat"),
+        ("257.clutter", "no class of the table voc20: of no class"),
+        ("n02391049", "no class of the table voc20: zebra: no horse, mule or donkey"),
+    }
+
+
+def test_classes_that_no_simple_data_set_has(simple: Path) -> None:
+    specs = [f"caltech256:{simple}", f"imagenet:{simple}"]
+    errors = [f for f in check_data(specs, class_map="voc20", workers=1).findings if f.severity == "error"]
+    assert {f.expected for f in errors} == {
+        f"photographs of class {n!r}" for n in VOC_CLASSES if n not in ("cat", "dog", "horse")
+    }
+    assert all(f.kind == "class-absent" and f.dataset == " + ".join(specs) for f in errors)
+    alone = [f for f in check_data(specs[:1], class_map="voc20", classes="cat,dog").findings if f.severity == "error"]
+    assert [(f.kind, f.dataset, f.expected) for f in alone] == [
+        ("class-absent", specs[0], "photographs of class 'cat'")
+    ]
+    none = check_data(specs[1:], classes="cow", class_map="voc20").findings
+    assert [(f.severity, f.kind) for f in none] == [("error", "refused")]
+
+
+def test_a_list_of_what_is_taken_is_a_source(
+    simple: Path, voc: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(simple)
+    words = ["check-data", "caltech256:.", "imagenet:.", "--class-map", "voc20", "--classes", "cat,dog,horse"]
+    assert main([*words, "--source-cap", "4", "--list", "list.csv", "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["all", "22", "12"] in rows and any(row[:5] == ["dog", "[1]", "6", "2", "056.dog"] for row in rows)
+    listed = open_dataset("csv:list.csv", split="train")
+    assert listed.labels is not None and listed.classes == ("cat", "dog", "horse")
+    assert listed.labels.sum(0).tolist() == [4, 4, 4] and not (simple / "list.csv").read_text().count(str(simple))
+    (simple / "lists").mkdir()
+    assert main([*words, "--list", "lists/list.csv", "--workers", "1"]) == 0
+    assert len(open_dataset("csv:lists/list.csv", split="train")) == 22
+    capsys.readouterr()
+    assert main(["check-data", f"voc:{voc}", "--list", "list.csv"]) == 2
+    assert "expected data sets of simple images (folders, csv, " in capsys.readouterr().err
+
+
+def test_a_folder_of_photographs_and_masks(tmp_path: Path) -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        save(tmp_path / "set/images" / f"{name}.png", picture(400 + number))
+        save_mask(tmp_path / "set/masks" / f"{name}.png", half(1 + number % 2))
+    (tmp_path / "set/classes.txt").write_text("cat\ndog\n")
+    checked = check_data([f"masks:{tmp_path / 'set'}"], workers=1)
+    assert checked.findings == [] and checked.as_json()["datasets"][0]["masks"] == 3
+    assert checked.as_json()["datasets"][0]["classes"] == {"cat": 2, "dog": 1}
+    save_mask(tmp_path / "set/masks/b.png", half(2, (48, 60)))
+    findings = check_data([f"masks:{tmp_path / 'set'}"], workers=1).findings
+    assert [(f.kind, f.severity) for f in findings] == [("mask-unreadable", "error")] and "48×60" in findings[0].got

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from attnbn.config import DataConfig, LossConfig, RunConfig
+from attnbn.cli.train import parse
+from attnbn.config import DataConfig, LossConfig, RunConfig, check_config, config_from_dict
 from attnbn.experiments.domains import open_domains, open_test
 from attnbn.experiments.rows import Run, _identity, check_earlier
 from attnbn.experiments.train import _stored
@@ -124,7 +125,7 @@ def test_several_sources_with_their_maps(folders: Path) -> None:
         ({"saliency": [None, None]}, "expected saliency maps for the source (loss.attention is 1)"),
         ({"source": ["folders:A", "folders:B/../A"]}, "expected each source once, got folders:"),
         ({"source": []}, "expected data.source for the terms attention, source_cl"),
-        ({"class_map": "six"}, "a table out of five, got 'six': data.class_map"),
+        ({"class_map": "six"}, "a table out of five, voc20, got 'six': data.class_map"),
     ],
 )
 def test_sources_that_cannot_be_used(
@@ -261,3 +262,113 @@ def test_runs_with_lists_are_stored_whole_and_compared(folders: Path, monkeypatc
     check_earlier(run, overwrite=False)
     with pytest.raises(InputError, match="a run with other settings .data.source"):
         check_earlier(replace(run, config=replace(other, output=str(folders / "run"))), overwrite=False)
+
+
+@pytest.fixture
+def simple(tmp_path: Path) -> Path:
+    """Caltech-256 and ImageNet in small: dogs and horses in both, cats in ImageNet alone, a goat and a zebra beside."""
+    for folder, count in {"056.dog": 6, "254.greyhound": 2, "105.horse": 9, "085.goat": 1}.items():
+        for i in range(count):
+            picture(tmp_path / "256_ObjectCategories" / folder / f"{folder[:3]}_{i + 1:04d}.jpg", i)
+    for folder, count in {"n02085620": 12, "n02389026": 3, "n02123045": 5, "n02391049": 1}.items():
+        for i in range(count):
+            picture(tmp_path / "ILSVRC/Data/CLS-LOC/train" / folder / f"{folder}_{i}.JPEG", 100 + i)
+    return tmp_path
+
+
+def test_a_table_over_different_kinds_of_sources(simple: Path) -> None:
+    sources = [f"caltech256:{simple}", f"imagenet:{simple}"]
+    settings = {"source": sources, "class_map": "voc20", "classes": "cat,dog,horse"}
+    domains = open_domains(config(**settings))
+    assert domains.source is not None and domains.source.labels is not None
+    assert domains.source.classes == ("cat", "dog", "horse")
+    assert domains.source.labels.sum(0).tolist() == [5, 20, 12] and len(domains.source) == 37
+    assert any("no image of cat" in note for note in domains.notes())
+    with pytest.raises(InputError, match=r"images of every class in the source, got none of class cow"):
+        open_domains(config(**settings | {"classes": "cow,dog,horse"}))
+    with pytest.raises(InputError, match="no class 'cat' in the data set"):
+        open_domains(config(**settings | {"source": sources[0]}))  # alone it cannot lack one
+
+
+def test_a_cap_of_the_source_as_a_whole(simple: Path) -> None:
+    settings = {
+        "source": [f"caltech256:{simple}", f"imagenet:{simple}"], "class_map": "voc20", "classes": "cat,dog,horse"
+    }  # fmt: skip
+
+    def names(**more: Any) -> set[str]:
+        source = open_domains(config(**settings | more)).source
+        assert source is not None
+        return set(source.names)
+
+    whole, eight, four = (names(source_cap=cap) for cap in (100, 8, 4))
+    assert len(whole) == 37 and four < eight < whole
+    assert len(eight) == 5 + 8 + 8 and len(four) == 12
+    shares = {
+        folder: sum(f"/{folder}/" in name for name in eight) for folder in ("105.horse", "n02389026", "n02085620")
+    }
+    assert shares == {"105.horse": 5, "n02389026": 3, "n02085620": 4}  # alike, as far as there are any
+    assert names(source_cap=8, source=settings["source"][::-1]) == eight
+    tenth, half = (names(source_cap=8, source_fraction=share) for share in (0.1, 0.5))
+    assert tenth < half < eight and len(half) == 3 + 4 + 4
+    with pytest.raises(InputError, match="at least 1, got 0: data.source_cap"):
+        names(source_cap=0)
+    with pytest.raises(InputError, match=r"expected data.source_cap of at least 1, got 0"):
+        check_config(config(source_cap=0))
+
+
+def test_held_out_images_are_of_those_that_the_cap_leaves(folders: Path) -> None:
+    loss = replace(SOURCE_ONLY, attention=1.0)
+    settings = {"source": [f"folders:{folders}/A", f"folders:{folders}/B"], "hold_out": 0.25, "source_cap": 8}
+    plain, mapped = (
+        open_domains(config(which, **settings, saliency=[str(folders / "A_maps"), None]))
+        for which in (SOURCE_ONLY, loss)
+    )
+    for domains in (plain, mapped):
+        source, apart = domains.source, domains.validation
+        assert source is not None and apart is not None and source.labels is not None and apart.labels is not None
+        assert source.labels.sum(0).tolist() == [6] * 3 and apart.labels.sum(0).tolist() == [2] * 3
+        assert not set(source.names) & set(apart.names) and not apart.has_saliency
+    assert plain.source is not None and mapped.source is not None and plain.source.names == mapped.source.names
+    # a photograph that the cap leaves out needs no map
+    for name in {f"{c}/{i}" for c in CLASSES for i in range(10)} - {n[2:] for n in mapped.source.names if n[0] == "A"}:
+        (folders / "A_maps" / f"{name}.png").unlink()
+    assert open_domains(config(loss, **settings, saliency=[str(folders / "A_maps"), None])).source is not None
+    with pytest.raises(InputError, match="two images of a class, one of them to hold out, got 3"):
+        open_domains(config(**settings | {"source_cap": 1, "source": settings["source"][:1]}))
+
+
+def test_a_run_with_a_cap_is_another_run(simple: Path) -> None:
+    here = config(source=[f"caltech256:{simple}", f"imagenet:{simple}"], class_map="voc20", classes="dog,horse")
+    other = replace(here, data=replace(here.data, source_cap=5))
+    assert _identity(here) != _identity(other)
+    stored = _stored(other, open_domains(other))
+    assert stored["data"]["source_cap"] == 5 and stored["data"]["class_map"]["n02085620"] == "dog"
+    again = config_from_dict(RunConfig, stored | {"versions": None})
+    before, after = open_domains(other).source, open_domains(again).source
+    assert before is not None and after is not None and before.names == after.names
+
+
+def test_the_simple_images_of_a_complex_data_set(voc: Path, folders: Path) -> None:
+    (voc / "classes.txt").write_text("cat\ncow\ndog\nperson\n")
+    # of cats and cows alone a cat with a dog is single, of all that the data set has it is not
+    settings = {"source": f"voc:{voc}", "classes": "cat,cow"}
+    lax, strict = (open_domains(config(**settings, single_label=which)).source for which in (True, "own"))
+    assert lax is not None and strict is not None and strict.labels is not None
+    assert len(lax) == 24 and strict.labels.sum(0).tolist() == [8, 8]
+    assert strict.names == [f"p{i:02d}" for i in range(40) if i % 5 in (0, 1)]
+    assert "8 that show, or may show, another class of the data set" in strict.notes[-1]
+    test = open_test(
+        config(target=f"voc:{voc}", classes="cat,cow", single_label="own", test_split="train"), ("cat", "cow")
+    )
+    assert test.names == strict.names
+    one = open_domains(config(source=f"folders:{folders}/A", classes="cat,cow", single_label="own")).source
+    assert one is not None and len(one) == 20 and not any("single" in note for note in one.notes)
+    with pytest.raises(InputError, match="expected data.single_label as true, false or own, got mine"):
+        check_config(config(single_label="mine"))
+
+
+def test_single_label_own_from_the_command_line(voc: Path) -> None:
+    words = ["--config", "attnbn", "--data.source", f"voc:{voc}", "--data.target", f"voc:{voc}"]
+    for text, value in (("own", "own"), ("true", True), ("false", False)):
+        read = parse([*words, "--data.single_label", text, "--data.source_cap", "3"]).config
+        assert read is not None and read.data.single_label == value and read.data.source_cap == 3

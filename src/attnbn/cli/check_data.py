@@ -14,22 +14,37 @@ from attnbn.cli.progress import bar
 def main(arguments: Sequence[str]) -> None:
     """Parse, check, print; errors in the data give exit status 1."""
     options = parser("check-data", "Read every image, mask and saliency map once and list all that is wrong with them.")
-    options.add_argument("data", nargs="+", metavar="KIND:PATH", help="voc:, folders:, csv: or scenes:")
+    options.add_argument("data", nargs="+", metavar="KIND:PATH", help="data sets, as in the settings of a training")
     options.add_argument(
         "--saliency",
         action="append",
         default=[],
         metavar="PATH",
-        help="maps of the first folders: or csv: data set; given again, of the second, and so on",
+        help="maps of the first data set of simple images (folders:, csv:, caltech101:, caltech256:, imagenet:); given again, "
+        "of the second, and so on",
     )
-    options.add_argument("--split", nargs="+", default=[], metavar="NAME", help="of voc: and scenes: (default: all)")
+    options.add_argument(
+        "--split", nargs="+", default=[], metavar="NAME", help="of voc:, masks: and scenes: (default: all)"
+    )
     options.add_argument("--classes", metavar="A,B", help="the classes (default: those of the data sets)")
     options.add_argument(
         "--class-map",
         type=class_map,
-        default={},
         metavar="A=B,C=D",
-        help="names in the data sets, and what they become",
+        help="names in the data sets, and what they become; or the name of a table that comes with the program (voc20, five)",
+    )
+    options.add_argument(
+        "--source-cap",
+        type=positive,
+        metavar="N",
+        help="look at no more simple images of each class than a run with data.source_cap N takes",
+    )
+    options.add_argument("--seed", type=int, default=0, help="of that choice, the run's (default 0)")
+    options.add_argument(
+        "--list",
+        type=new_file,
+        metavar="FILE.csv",
+        help="write the simple images that are taken, to be used as csv:FILE",
     )
     add_json(options, "all findings and counts")
     options.add_argument(
@@ -39,6 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     given = options.parse_args(arguments)
 
     from attnbn.cli.check_table import check_table
+    from attnbn.data.check.taken import write_list
     from attnbn.experiments.check_data import check_data, write_sheet
     from attnbn.io.atomic import write_json
     from attnbn.io.errors import RunError
@@ -50,6 +66,8 @@ def main(arguments: Sequence[str]) -> None:
             splits=given.split,
             classes=given.classes,
             class_map=given.class_map,
+            source_cap=given.source_cap,
+            seed=given.seed,
             workers=given.workers,
             progress=progress,
         )
@@ -58,6 +76,8 @@ def main(arguments: Sequence[str]) -> None:
         print(line)
     if given.json:
         write_json(given.json, result)
+    if given.list:
+        write_list(given.list, checked.parts)
     if given.sheet:
         write_sheet(given.sheet, checked)
     errors = checked.count("error")
@@ -66,8 +86,10 @@ def main(arguments: Sequence[str]) -> None:
         raise RunError(f"the data have {errors:,} error{'' if errors == 1 else 's'}; correct them before training")
 
 
-def class_map(text: str) -> dict[str, str]:
-    """``motorcycle=motorbike,tv=tvmonitor`` as a mapping."""
+def class_map(text: str) -> dict[str, str] | str:
+    """``motorcycle=motorbike,tv=tvmonitor`` as a mapping; a word without ``=`` is the name of a table."""
+    if "=" not in text and "," not in text:
+        return text
     pairs = [pair.partition("=") for pair in text.split(",")]
     if not all(old.strip() and new.strip() for old, _, new in pairs):
         raise argparse.ArgumentTypeError(f"expected OLD=NEW,OLD=NEW, got {text}")

@@ -7,6 +7,8 @@ from typing import Any
 
 SHOWN = 3
 """Findings of a kind that are printed; ``--json`` has all."""
+FOLDERS = 4
+"""Folders of a class and data set that are printed by name; ``--json`` has all."""
 PAIRS = 10
 """Pairs of classes that are printed."""
 
@@ -20,7 +22,10 @@ def check_table(result: Mapping[str, Any]) -> list[str]:
     speed = result["images"] / max(result["seconds"], 0.01)
     lines = [f"read {_images(result['images'])} in {result['seconds']:.1f} s ({speed:,.0f} images/s)", ""]
     lines += _datasets(result["datasets"])
-    lines += _classes(result["datasets"])
+    there = dict.fromkeys(name for part in result["datasets"] for name in part["classes"])
+    classes = [name for name in result["classes"] or there if name in there]
+    lines += _classes(result["datasets"], classes)
+    lines += _taken(result["taken"], result["datasets"], classes)
     lines += _together(result["datasets"])
     lines += _findings(result["findings"])
     counts = result["counts"]
@@ -47,9 +52,8 @@ def _datasets(parts: list[Mapping[str, Any]]) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _classes(parts: list[Mapping[str, Any]]) -> list[str]:
+def _classes(parts: list[Mapping[str, Any]], names: list[str]) -> list[str]:
     """Images of each class and split; a dash where the data set does not have the class."""
-    names = list(dict.fromkeys(name for part in parts for name in part["classes"]))
     if not names:
         return []
     width = max(len("class"), *map(len, names))
@@ -61,6 +65,28 @@ def _classes(parts: list[Mapping[str, Any]]) -> list[str]:
     if any(difficult):
         lines.append(f"{'unknown':<{width}}" + "".join(f"{number:>9,}" for number in difficult))
     return [*lines, ""]
+
+
+def _taken(rows: list[Mapping[str, Any]], parts: list[Mapping[str, Any]], names: list[str]) -> list[str]:
+    """Of each class and simple data set the images found and taken, by folder where there are few.
+
+    Nothing where all are taken and the folders are the classes: the counts above say that already.
+    """
+    if all(row["taken"] == row["found"] and row["folder"] in ("", row["label"]) for row in rows):
+        return []
+    number = {part["dataset"]: f"[{i}]" for i, part in enumerate(parts, start=1)}
+    groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((names.index(row["label"]), number[row["dataset"]]), []).append(row)
+    width = max(map(len, ["class", *names]))
+    lines = [f"{'class':<{width}}     {'found':>9}{'taken':>9}  by folder"]
+    for (place, which), own in sorted(groups.items()):
+        found, taken = sum(row["found"] for row in own), sum(row["taken"] for row in own)
+        shown = [f"{row['folder']} {row['taken']:,}" for row in own if row["folder"]]
+        few = shown if len(shown) <= FOLDERS + 1 else [*shown[:FOLDERS], f"and {len(shown) - FOLDERS:,} more"]
+        lines.append(f"{names[place]:<{width}} {which:<4}{found:>9,}{taken:>9,}  {', '.join(few)}".rstrip())
+    total = [sum(row[key] for row in rows) for key in ("found", "taken")]
+    return [*lines, f"{'all':<{width}}     {total[0]:>9,}{total[1]:>9,}", ""]
 
 
 def _together(parts: list[Mapping[str, Any]]) -> list[str]:

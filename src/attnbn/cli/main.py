@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from attnbn.cli.outcome import speaker
 from attnbn.io.errors import AttnbnError, InputError
 
 COMMANDS = {
@@ -15,6 +17,7 @@ COMMANDS = {
     "reproduce": "train all rows of a table of the paper and set them beside its values (hours)",
     "adapt": "carry a classifier to another domain without its labels, row by row of Tables 6 and 7",
     "recipes": "list the recipes: what each reproduces and what it costs",
+    "download": "fetch VOC, SBD or Caltech from its official address, checked and unpacked",
     "check-data": "find all that is wrong with your images, masks and saliency maps before training does",
     "train": "train on your images, or continue a run with --resume",
     "evaluate": "score a run's attention maps and labels on a data set",
@@ -25,6 +28,10 @@ COMMANDS = {
     "submit": "pack masks or scores for the VOC evaluation server",
     "crf": "refine one photograph's probabilities by a dense CRF",
 }
+
+
+SHARING = (["attend"], ["saliency"], ["cues"], ["segment", "predict"])
+"""Commands whose processes share photographs and nothing else: what one of them finds wrong no other can say."""
 
 
 def usage() -> str:
@@ -52,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 failed while running, 2 bad usage or input, 130 stopped by Ctrl-C (143 by SIGTERM).
     """
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text: print their odd bytes as escapes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if not argv or argv[0] in ("-h", "--help", "help"):
             print(usage())
@@ -69,20 +79,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.main(argv[1:])
         return 0
     except AttnbnError as error:
-        return _end(str(error), error.exit_status)
+        return _end(str(error), error.exit_status, argv)
     except KeyboardInterrupt as interrupt:
-        return _end(str(interrupt) or "stopped", getattr(interrupt, "exit_status", 130))
+        return _end(str(interrupt) or "stopped", getattr(interrupt, "exit_status", 130), argv)
     except BrokenPipeError:
         # the reader of our output (head, less) is gone; leave nothing for the interpreter to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def _end(message: str, status: int) -> int:
-    """Say why once, on the first of several processes, and give the exit status.
+def _end(message: str, status: int, argv: Sequence[str]) -> int:
+    """Say why once, on the first of several processes that train together, and give the exit status.
 
     The others of one machine's launcher end with 0: at any other status it would kill the first before it can speak.
     """
+    if any(list(argv[: len(name)]) == name for name in SHARING):
+        print(f"attnbn: {speaker()}{message}", file=sys.stderr)
+        return status
     local, launched = os.environ.get("LOCAL_RANK", "0"), "TORCHELASTIC_RUN_ID" in os.environ
     if int(os.environ.get("RANK", local)) == 0:
         print(f"attnbn: {message}", file=sys.stderr)

@@ -42,6 +42,33 @@ def classes_of_map(value: ClassMap) -> tuple[str, ...] | None:
     return tuple(table(value)["classes"]) if isinstance(value, str) else None
 
 
+def names_of(name: str, data: str) -> dict[str, tuple[str, str]]:
+    """What a table takes of one data set.
+
+    Args:
+        name: Of the table.
+        data: What the table calls the data set.
+
+    Returns:
+        The data set's name -> the class, and what the name shows.
+
+    >>> names_of("five", "Caltech-101")["emu"]
+    ('bird', 'a large bird that does not fly')
+    """
+    parts = [part for part in table(name)["parts"] if part["data"] == data]
+    return {own: (part["class"], shown) for part in parts for own, shown in part["names"].items()}
+
+
+def left_out(name: str, data: str) -> dict[str, str]:
+    """What a table does not take of one data set, though it is near to a class: the data set's name -> the reason.
+
+    >>> left_out("voc20", "Caltech-256")["goat"]
+    "VOC's sheep is no goat"
+    """
+    parts = [part for part in table(name).get("left_out", []) if part["data"] == data]
+    return {own: why for part in parts for own, why in part["names"].items()}
+
+
 def table_names() -> list[str]:
     """The tables that there are."""
     found = (files("attnbn.data") / "tables").iterdir()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from attnbn.data.dataset import ImageDataset
 from attnbn.io.errors import InputError
+from attnbn.io.text import is_text
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -40,6 +41,12 @@ class Selection:
         return None in self.index
 
 
+class Partial(tuple[str, ...]):
+    """Classes wanted of several data sets together: one of them may lack some, and then has no image of these."""
+
+    __slots__ = ()
+
+
 def parse_classes(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """``data.classes`` as a person writes it: a list, ``"cat,dog"``, or None for those of the data sets.
 
@@ -58,7 +65,7 @@ def parse_classes(value: str | Sequence[str] | None) -> tuple[str, ...] | None:
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
         raise InputError(f"expected each class once, got {_listed(twice)} twice: data.classes")
-    return tuple(names)
+    return Partial(names) if isinstance(value, Partial) else tuple(names)
 
 
 def select_classes(
@@ -71,23 +78,35 @@ def select_classes(
 
     Args:
         own: The data set's class names, each once.
-        wanted: The classes of the run; None: all of the data set's, renamed.
+        wanted: The classes of the run; None: all of the data set's, renamed. Of :class:`Partial` ones some may be missing.
         class_map: The data set's names -> names of the run; several names may become one class.
         where: The data set, for messages.
 
     Raises:
-        InputError: A wanted class is not in the data set, or is wanted twice.
+        InputError: A wanted class is not in the data set (none of them, where they are :class:`Partial`), or is wanted twice.
     """
     renamed = [(class_map or {}).get(name, name) for name in own]
     classes = parse_classes(wanted) or tuple(dict.fromkeys(renamed))
-    for name in classes:
-        if name not in renamed:
-            raise InputError(
-                f"no class {name!r} in the data set{_closest(name, renamed)}; "
-                f"correct data.classes or rename with data.class_map: {where}"
-            )
+    check_names(classes, where)
+    missing = [name for name in classes if name not in renamed]
+    if missing and not (isinstance(wanted, Partial) and len(missing) < len(classes)):
+        raise InputError(
+            f"no class {missing[0]!r} in the data set{_closest(missing[0], renamed)}; "
+            f"correct data.classes or rename with data.class_map: {where}"
+        )
     place = {name: i for i, name in enumerate(classes)}
     return Selection(classes, tuple(place.get(name) for name in renamed))
+
+
+def check_names(classes: Sequence[str], where: str) -> None:
+    """Refuse class names that no table, picture or settings file can hold.
+
+    Raises:
+        InputError: A name with a line end, a control character, or bytes that are no text (a folder's name may).
+    """
+    for name in classes:
+        if not is_text(name):
+            raise InputError(f"expected class names of text in one line, got {name!r}; rename it: {where}")
 
 
 def match_classes(

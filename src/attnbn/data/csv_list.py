@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -11,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attnbn.data.classes import parse_classes
+from attnbn.data.classes import check_names, parse_classes
 from attnbn.data.photos import PhotoDataset, SaliencySource, unique_names
 from attnbn.io.errors import InputError
+from attnbn.io.reading import read_utf8
 
 
 class _Row(NamedTuple):
@@ -54,6 +56,7 @@ def open_csv(
     if labels:
         named = [[(class_map or {}).get(label, label) for label in row.labels] for row in rows]
         chosen = chosen or tuple(sorted({label for row in named for label in row}))
+        check_names(chosen, f"csv:{path}")
         table = _table(rows, named, chosen, path)
     files = [row.file for row in rows]
     return PhotoDataset(path.parent, files, _names(rows, path), chosen, table, saliency=saliency, title=f"csv:{path}")
@@ -61,25 +64,22 @@ def open_csv(
 
 def _rows(path: Path) -> Iterator[_Row]:
     """Rows with their line numbers; blank lines and the header are passed over."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, strict=True)
-        first = True
-        try:
-            for cells in reader:
-                cells = [cell.strip() for cell in cells]
-                header = first and bool(cells) and cells[0].lower() == "path"
-                first = first and not any(cells)
-                if not any(cells) or header:
-                    continue
-                if not cells[0]:
-                    raise InputError(f"expected path,label[,label...], got no path: {path}, line {reader.line_num}")
-                yield _Row(reader.line_num, cells[0], [cell for cell in cells[1:] if cell])
-        except UnicodeDecodeError:
-            raise InputError(f"expected UTF-8 text, got other bytes; save it as UTF-8: {path}") from None
-        except csv.Error as error:
-            raise InputError(
-                f"expected comma-separated rows, got a damaged one ({error}): {path}, line {reader.line_num}"
-            ) from None
+    reader = csv.reader(io.StringIO(read_utf8(path, "list of photographs"), newline=""), strict=True)
+    first = True
+    try:
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            header = first and bool(cells) and cells[0].lower() == "path"
+            first = first and not any(cells)
+            if not any(cells) or header:
+                continue
+            if not cells[0]:
+                raise InputError(f"expected path,label[,label...], got no path: {path}, line {reader.line_num}")
+            yield _Row(reader.line_num, cells[0], [cell for cell in cells[1:] if cell])
+    except csv.Error as error:
+        raise InputError(
+            f"expected comma-separated rows, got a damaged one ({error}): {path}, line {reader.line_num}"
+        ) from None
 
 
 def _table(rows: Sequence[_Row], named: Sequence[Sequence[str]], classes: Sequence[str], path: Path) -> Tensor:
@@ -88,8 +88,7 @@ def _table(rows: Sequence[_Row], named: Sequence[Sequence[str]], classes: Sequen
     table = torch.zeros(len(rows), len(classes))
     for i, (row, names) in enumerate(zip(rows, named, strict=True)):
         if not names:
-            hint = " (cells are separated by commas)" if ";" in row.file or "\t" in row.file else ""
-            raise InputError(f"expected path,label[,label...], got no label{hint}: {path}, line {row.line}")
+            raise InputError(f"expected path,label[,label...], got no label{_hint(row)}: {path}, line {row.line}")
         for label, name in zip(row.labels, names, strict=True):
             if name not in place:
                 known = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
@@ -104,6 +103,10 @@ def _table(rows: Sequence[_Row], named: Sequence[Sequence[str]], classes: Sequen
     return table
 
 
+def _hint(row: _Row) -> str:
+    return " (cells are separated by commas)" if ";" in row.file or "\t" in row.file else ""
+
+
 def _check_files(rows: Sequence[_Row], path: Path) -> None:
     """Every photograph exists and is listed once."""
     seen: dict[str, int] = {}
@@ -111,7 +114,8 @@ def _check_files(rows: Sequence[_Row], path: Path) -> None:
         photo = os.path.normpath(path.parent / row.file)
         if not os.path.isfile(photo):
             raise InputError(
-                f"expected a photograph, found no file {photo}; paths are relative to the list: {path}, line {row.line}"
+                f"expected a photograph, found no file {photo}{_hint(row)}; paths are relative to the list: "
+                f"{path}, line {row.line}"
             )
         if photo in seen:
             raise InputError(

@@ -89,7 +89,7 @@ class CueFolder:
             self.names = [str(name) for name in stored["names"]]
             self.left_out = [str(name) for name in stored["left_out"]]
             self.settings = dict(stored["settings"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"expected a manifest of cues, could not read it ({error!r}); {_REMEDY}: {manifest}"
             ) from None

@@ -135,7 +135,7 @@ def take_share(dataset: ImageDataset, fraction: float, seed: int) -> ImageDatase
         return dataset
     chosen: list[int] = []
     for members in _strata(dataset).values():
-        members.sort(key=lambda index: _hash(seed, dataset.names[index]))
+        members.sort(key=lambda index: hashed(seed, dataset.names[index]))
         chosen += members[: max(1, math.floor(fraction * len(members) + 0.5))]
     note = f"{len(chosen):,} of {len(dataset):,} images: a share of {fraction:.3g} within each class, seed {seed}"
     return Subset(dataset, sorted(chosen), note)
@@ -167,7 +167,7 @@ def hold_out(
         raise InputError(f"expected a share of the images to hold out in (0, 1), got {share:g}: {dataset.title}")
     apart: set[int] = set()
     for members in _strata(dataset).values() if stratify else [list(range(len(dataset)))]:
-        members.sort(key=lambda index: _hash(seed, f"held out\0{dataset.names[index]}"))
+        members.sort(key=lambda index: hashed(seed, f"held out\0{dataset.names[index]}"))
         apart.update(members[: min(max(1, math.floor(share * len(members) + 0.5)), len(members) - 1)])
     if not apart:
         raise InputError(
@@ -185,12 +185,12 @@ def hold_out(
 def _strata(dataset: ImageDataset) -> dict[int, list[int]]:
     """The images of each class, those of several classes with their rarest one; N: of none; without labels one stratum."""
     strata: dict[int, list[int]] = {}
-    for index, stratum in enumerate(_rarest(dataset)):
+    for index, stratum in enumerate(rarest_class(dataset)):
         strata.setdefault(stratum, []).append(index)
     return strata
 
 
-def _rarest(dataset: ImageDataset) -> list[int]:
+def rarest_class(dataset: ImageDataset) -> list[int]:
     """For each image the index of its rarest positive class, or N where it has none."""
     if dataset.labels is None or not dataset.classes:
         return [0] * len(dataset)
@@ -202,5 +202,6 @@ def _rarest(dataset: ImageDataset) -> list[int]:
     return torch.where(positive.any(1), rarest, len(dataset.classes)).tolist()
 
 
-def _hash(seed: int, name: str) -> bytes:
+def hashed(seed: int, name: str) -> bytes:
+    """What images are ordered by: the same on every machine, and independent of the data set's own order."""
     return hashlib.blake2b(f"{seed}\0{name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from attnbn.data.classes import select_classes
-from attnbn.data.photos import PhotoDataset, SaliencySource, unique_names
+from attnbn.data.class_folders import open_class_folders
+from attnbn.data.photos import PhotoDataset, SaliencySource
 from attnbn.io.errors import InputError
-from attnbn.io.pictures import is_picture, list_pictures
+from attnbn.io.pictures import is_picture
 
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))
 
@@ -39,31 +37,24 @@ def open_folders(
     entries = sorted(root.iterdir(), key=lambda entry: entry.name)
     own = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))]
     _check_class_folders(root, own)
-    selection = select_classes(own, classes, class_map, title)
-    files: list[str] = []
-    places: list[int] = []
-    for name, place in zip(own, selection.index, strict=True):
-        if place is None:
-            continue
-        found = [f"{name}/{file}" for file in list_pictures(root / name)]
-        if not found:
-            raise InputError(
-                f"expected photographs of class {name!r}, found none; "
-                f"add some or leave the class out with --data.classes: {root / name}"
-            )
-        files += found
-        places += [place] * len(found)
-    table = torch.zeros(len(files), len(selection.classes))
-    table[torch.arange(len(files)), torch.tensor(places, dtype=torch.long)] = 1
-    return PhotoDataset(
+    loose = sum(is_picture(entry.name) for entry in entries if entry.is_file())
+    return open_class_folders(
         root,
-        files,
-        unique_names(files),
-        selection.classes,
-        table if labels else None,
+        {name: name for name in own},
+        classes=classes,
+        class_map=class_map,
         saliency=saliency,
-        notes=_notes(own, selection.index, [entry.name for entry in entries if entry.is_file()]),
+        labels=labels,
         title=title,
+        notes=[f"left out {loose:,} photograph{'s' * (loose != 1)} in no class folder"] if loose else [],
+        check=_refuse_empty,
+    )
+
+
+def _refuse_empty(folder: Path, name: str) -> None:
+    raise InputError(
+        f"expected photographs of class {name!r}, found none; "
+        f"add some or leave the class out with --data.classes: {folder}"
     )
 
 
@@ -77,16 +68,3 @@ def _check_class_folders(root: Path, own: list[str]) -> None:
             f"expected a folder per class, got folders named like splits ({', '.join(own)}); "
             f"name the one wanted, e.g. folders:{root / own[0]}: {root}"
         )
-
-
-def _notes(own: list[str], index: Sequence[int | None], loose: list[str]) -> list[str]:
-    """What was left out."""
-    notes = []
-    unused = [name for name, place in zip(own, index, strict=True) if place is None]
-    if unused:
-        shown = ", ".join(unused[:5]) + (", …" if len(unused) > 5 else "")
-        notes.append(f"left out {len(unused):,} folder{'s' * (len(unused) != 1)} not among the classes ({shown})")
-    photos = sum(map(is_picture, loose))
-    if photos:
-        notes.append(f"left out {photos:,} photograph{'s' * (photos != 1)} in no class folder")
-    return notes

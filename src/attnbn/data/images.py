@@ -15,12 +15,12 @@ from torchvision import tv_tensors
 
 from attnbn.io.atomic import write_bytes
 from attnbn.io.errors import InputError
-from attnbn.io.pictures import open_picture, to_rgb
+from attnbn.io.pictures import decoders, open_picture, to_rgb
 
 VOID = 255
 """The mask value of pixels that count nowhere."""
 
-_LOSSY = frozenset(("JPEG", "MPO", "WEBP"))
+_LOSSY = frozenset(("JPEG", "MPO", "WEBP", "AVIF"))
 _GREY_STEP = {"L;2": 85, "L;4": 17}
 """Pillow stretches 2- and 4-bit grey to 0..255 by these factors; class ids must be shrunk back."""
 
@@ -70,12 +70,13 @@ def read_mask(path: str | Path, num_classes: int, size: tuple[int, int] | None =
             palette whose colours and indices name different ids.
     """
     picture = open_picture(path, "mask")
-    if picture.format in _LOSSY:
-        raise InputError(f"expected a lossless mask, got {picture.format}, which blurs ids; save it as PNG: {path}")
+    if picture.format in _LOSSY or picture.info.get("compression") == "jpeg":
+        kind = "TIFF with JPEG's compression" if picture.format == "TIFF" else picture.format
+        raise InputError(f"expected a lossless mask, got {kind}, which blurs ids; save it as PNG: {path}")
     if size is not None:
         _check_size((picture.height, picture.width), size, path)
     ids = _mask_ids(picture, path)
-    wrong = (ids > num_classes) & (ids != VOID)
+    wrong = ((ids > num_classes) & (ids != VOID)) | (ids < 0)
     if wrong.any():
         worst = ", ".join(str(i) for i in np.unique(ids[wrong])[:5])
         raise InputError(
@@ -114,7 +115,7 @@ def _mask_ids(picture: Image.Image, path: str | Path) -> NDArray[np.integer]:
 
 def _grey_step(path: str | Path) -> int:
     """The factor by which Pillow has stretched the file's grey values (1 for 8 bits)."""
-    with Image.open(path) as picture:
+    with Image.open(path, formats=decoders()) as picture:
         rawmode = picture.tile[0][3] if picture.tile else None
     return _GREY_STEP.get(rawmode, 1) if isinstance(rawmode, str) else 1
 

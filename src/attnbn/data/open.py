@@ -17,9 +17,26 @@ KINDS = {
     "folders": ("attnbn.data.folders", "open_folders"),
     "voc": ("attnbn.data.voc", "open_voc"),
     "csv": ("attnbn.data.csv_list", "open_csv"),
+    "caltech101": ("attnbn.data.caltech", "open_caltech101"),
+    "caltech256": ("attnbn.data.caltech", "open_caltech256"),
+    "imagenet": ("attnbn.data.imagenet", "open_imagenet"),
+    "masks": ("attnbn.data.masks_folder", "open_masks"),
     "scenes": ("attnbn.data.scenes", "open_scenes"),
 }
 """Kind -> module and function of its reader; a reader is imported when a data set of its kind is opened."""
+_LANDMARKS = {
+    "101_ObjectCategories": "caltech101",
+    "256_ObjectCategories": "caltech256",
+    "ILSVRC": "imagenet",
+    "CLS-LOC": "imagenet",
+    "JPEGImages": "voc",
+    "VOCdevkit": "voc",
+    "ImageSets": "voc",
+    "GroundTruth": "masks",
+}
+"""Folders that tell the kind of the data set that they are, or lie in."""
+_WITH_MASKS = ("voc", "masks")
+_WITH_SPLITS = (*_WITH_MASKS, "imagenet")
 
 
 def open_dataset(
@@ -35,8 +52,8 @@ def open_dataset(
     """Open a data set.
 
     Args:
-        spec: ``folders:PATH``, ``voc:PATH``, ``csv:FILE``, or ``scenes:`` with a domain of the program's own.
-        split: For ``voc`` and ``scenes``; class folders and lists have no splits, all of them is used.
+        spec: ``KIND:PATH``, or ``scenes:`` with a domain of the program's own.
+        split: For ``voc``, ``masks``, ``imagenet`` and ``scenes``; the others have no splits, all of them is used.
         classes: The classes, in order; None: the data set's own.
         class_map: The data set's names -> names of the run, or a table's name.
         saliency: Where the saliency maps of photographs come from; scenes bring their own.
@@ -55,10 +72,14 @@ def open_dataset(
     place = Path(path).expanduser()
     _check_path(kind, place)
     options |= {"class_map": resolve_class_map(class_map), "saliency": saliency}
-    if kind == "voc":
+    if kind in _WITH_MASKS:
         return _read(module, function, place, split=split, masks=masks, **options)
     if masks:
-        raise InputError(f"expected a data set with masks, got {kind}:, which has none; use voc:PATH: {place}")
+        raise InputError(
+            f"expected a data set with masks, got {kind}:, which has none; use voc:PATH or masks:PATH: {place}"
+        )
+    if kind in _WITH_SPLITS:
+        return _read(module, function, place, split=split, **options)
     dataset = _read(module, function, place, **options)
     if split not in ("train", "all"):
         dataset.notes.append(f"{kind}: has no splits, so all images stand for {split!r}")
@@ -71,11 +92,30 @@ def place_of(spec: str) -> tuple[str, str]:
     if kind == "scenes":
         return kind, path
     place = Path(path).expanduser().resolve()
+    return kind, str(_root(kind, place).resolve())
+
+
+def _root(kind: str, place: Path) -> Path:
+    """The folder that the reader of a kind finds at or below the one that is named."""
+    if kind not in ("folders", "csv", "voc"):
+        _check_path(kind, place)
     if kind == "voc":
         from attnbn.data.voc_layout import find_root
 
-        place = find_root(place).resolve()
-    return kind, str(place)
+        return find_root(place)
+    if kind in ("caltech101", "caltech256"):
+        from attnbn.data.caltech import find_caltech
+
+        return find_caltech(place, kind)
+    if kind == "imagenet":
+        from attnbn.data.imagenet import find_imagenet
+
+        return find_imagenet(place)
+    if kind == "masks":
+        from attnbn.data.masks_folder import find_folders
+
+        return find_folders(place).root
+    return place
 
 
 def has_masks(spec: str) -> bool:
@@ -86,7 +126,7 @@ def has_masks(spec: str) -> bool:
     """
     kind, path = _parse(spec)
     if kind != "voc":
-        return kind == "scenes"
+        return kind in ("scenes", "masks")
     from attnbn.data.voc_layout import find_root, mask_index
 
     place = Path(path).expanduser()
@@ -121,8 +161,7 @@ def _guess(place: Path) -> str:
     """The kind that a path looks like."""
     if place.suffix.lower() == ".csv":
         return "csv"
-    layouts = ("JPEGImages", "VOCdevkit", "ImageSets")
-    return "voc" if any((place / name).is_dir() for name in layouts) else "folders"
+    return next((kind for name, kind in _LANDMARKS.items() if place.name == name or (place / name).is_dir()), "folders")
 
 
 def _check_path(kind: str, place: Path) -> None:

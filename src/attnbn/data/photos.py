@@ -12,6 +12,7 @@ from torchvision import tv_tensors
 
 from attnbn.data.dataset import ImageDataset
 from attnbn.data.images import read_image
+from attnbn.data.packed import Packed
 from attnbn.data.sample import Saliency, Sample
 
 SaliencySource = Callable[[str, tuple[int, int]], Tensor | None]
@@ -36,7 +37,7 @@ class PhotoDataset(ImageDataset):
     def __init__(
         self,
         root: Path,
-        files: list[str],
+        files: Sequence[str],
         names: list[str],
         classes: Sequence[str],
         labels: Tensor | None,
@@ -50,7 +51,9 @@ class PhotoDataset(ImageDataset):
             classes, names, labels, has_masks=has_masks, has_saliency=saliency is not None, notes=notes, title=title
         )
         self.root = root
-        self.files = files
+        # both are what reading processes look at; see attnbn.data.packed
+        self.files = Packed(files) if isinstance(files, list) else files
+        self._names = Packed(names)
         self.saliency = saliency
 
     def path(self, index: int) -> Path:
@@ -60,14 +63,15 @@ class PhotoDataset(ImageDataset):
     def __getitem__(self, index: int) -> Sample:
         image = read_image(self.path(index))
         size = (image.shape[-2], image.shape[-1])
-        saliency = self.saliency(self.names[index], size) if self.saliency is not None else None
+        name = self._names[index]
+        saliency = self.saliency(name, size) if self.saliency is not None else None
         return Sample(
             image=image,
             # a copy: sending a row to another process would send the whole table's memory
             labels=None if self.labels is None else self.labels[index].clone(),
             saliency=None if saliency is None else Saliency(saliency),
             mask=self.read_mask(index, size) if self.has_masks else None,
-            name=self.names[index],
+            name=name,
         )
 
     def read_mask(self, index: int, size: tuple[int, int]) -> tv_tensors.Mask:

@@ -1,4 +1,6 @@
-"""Images of exactly one class: what accuracy speaks of, and what a single-label task trains on."""
+"""Images of exactly one class: what accuracy speaks of, what a single-label task trains on, and the simple images of a
+complex data set.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +33,43 @@ def only_single(dataset: ImageDataset) -> ImageDataset:
             f"expected images of exactly one of the classes, {note}; correct data.classes: {dataset.title}"
         )
     return Subset(dataset, single.nonzero()[:, 0].tolist(), note)
+
+
+def only_single_of_own(dataset: ImageDataset, whole: ImageDataset) -> ImageDataset:
+    """The images with exactly one of all the classes that their data set has, and no class that may be there.
+
+    A dog beside a person is one class of a run about animals, and no simple picture of a dog: its saliency may cover
+    the person. Only image-level labels are looked at: two dogs are one class.
+
+    Args:
+        dataset: With labels of the run's classes.
+        whole: The same images, with labels of all classes that the data set has, under their names in the run.
+
+    Returns:
+        The data set itself if all images are such, else a :class:`~attnbn.data.dataset.Subset` whose note counts the rest.
+
+    Raises:
+        InputError: None is left.
+        ValueError: A data set was opened without labels, or ``whole`` lacks an image.
+    """
+    single = dict(zip(whole.names, _single(_labels(whole)).tolist(), strict=True))
+    lacking = next((name for name in dataset.names if name not in single), None)
+    if lacking is not None:
+        raise ValueError(f"expected labels of all images, got none of {lacking}: {whole.title}")
+    run = _single(_labels(dataset)).tolist()
+    kept = [i for i, name in enumerate(dataset.names) if run[i] and single[name]]
+    if len(kept) == len(dataset):
+        return dataset
+    beside = sum(run) - len(kept)
+    parts = [_rest(dataset)] if not all(run) else []
+    parts += [f"{beside:,} that show, or may show, another class of the data set"] if beside else []
+    note = f"left out {', '.join(parts)} (data.single_label own)"
+    if not kept:
+        raise InputError(
+            f"expected images of exactly one of the {len(whole.classes):,} classes of the data set, {note}; set "
+            f"data.single_label true to count the run's classes alone: {dataset.title}"
+        )
+    return Subset(dataset, kept, note)
 
 
 def check_single(dataset: ImageDataset, remedy: str = "leave the others out with --data.single_label true") -> None:

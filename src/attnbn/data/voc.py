@@ -11,16 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 
 from attnbn.data import voc_labels
 from attnbn.data.classes import Selection, select_classes
-from attnbn.data.images import VOID, read_mask
+from attnbn.data.images import read_mask
 from attnbn.data.photos import PhotoDataset, SaliencySource
-from attnbn.data.voc_layout import find_root, index_pictures, mask_index, own_classes, split_names
+from attnbn.data.selected import run_ids, run_labels, with_class
+from attnbn.data.voc_augmented import augmented_notes, is_augmented
+from attnbn.data.voc_layout import find_root, index_pictures, mask_index, own_classes, split_lists, split_names
 from attnbn.io.errors import InputError
 
 
@@ -39,7 +40,8 @@ def open_voc(
     Args:
         path: The folder that holds ``JPEGImages``, or a parent (``VOCdevkit``).
         split: A list of ``ImageSets/Segmentation`` where masks are wanted, of ``ImageSets/Main`` otherwise, or of the
-            other one where the first has none; ``all``: every photograph (with a mask, where masks are wanted).
+            other one where the first has none; ``all``: every photograph (with a mask, where masks are wanted);
+            ``train_aug``: also made of VOC and SBD (:mod:`attnbn.data.voc_augmented`).
         classes: The classes to use; pixels of others become background, and images with none of them are left out.
         class_map: VOC's names -> names of the run.
         saliency: Where saliency maps come from.
@@ -57,12 +59,14 @@ def open_voc(
     mask_files = mask_index(root) if labels or masks else {}
     names = split_names(root, split, photos, mask_files, masks)
     notes: list[str] = []
+    if is_augmented(split):
+        notes += augmented_notes(root, split_lists(root, split, masks), names)
     table: Tensor | None = None
     if labels:
         own_table, note = _labels(root, split, names, own, selection, mask_files)
         notes.append(note)
-        table = _to_run(own_table, selection)
-        names, table = _with_class(names, table, notes, title)
+        table = run_labels(own_table, selection)
+        names, table = with_class(names, table, notes, title)
     elif selection.is_subset:
         notes.append("labels are not read, so images with none of the classes stay in")
     return VocDataset(
@@ -120,12 +124,7 @@ class VocDataset(PhotoDataset):
         self._data_root = root
         self._masks = masks
         self._num_own = len(selection.index)
-        # the data set's ids -> the run's; unused classes are background, void stays void
-        self._ids = torch.zeros(256, dtype=torch.uint8)
-        self._ids[VOID] = VOID
-        for own, place in enumerate(selection.index):
-            if place is not None:
-                self._ids[own + 1] = place + 1
+        self._ids = run_ids(selection)
 
     def read_mask(self, index: int, size: tuple[int, int]) -> tv_tensors.Mask:
         if self._masks is None:
@@ -151,6 +150,10 @@ def _labels(
         "Annotations": lambda: voc_labels.from_annotations(root, names, own),
         "the masks": lambda: voc_labels.from_masks(names, len(own), mask),
     }
+    if is_augmented(split):
+        # VOC's lists have other splits' names; and a mask, which others train on, shall not even give its labels
+        sources["ImageSets/Main"] = lambda: voc_labels.from_lists(root, "all", names, own, needed)
+        del sources["the masks"]
     reasons = []
     for source, read in sources.items():
         table = read()
@@ -161,7 +164,8 @@ def _labels(
         if source != "ImageSets/Main" or not selection.is_subset:
             _check_labelled(table, names, source, root)
         return table, f"labels from {source}"
-    raise InputError(f"expected a label for every photograph, found {'; '.join(reasons)}: {root}")
+    server = "; VOC 2008 to 2012 keep the labels of their test images" if split == "test" else ""
+    raise InputError(f"expected a label for every photograph, found {'; '.join(reasons)}{server}: {root}")
 
 
 def _check_labelled(table: Tensor, names: list[str], source: str, root: Path) -> None:
@@ -172,28 +176,3 @@ def _check_labelled(table: Tensor, names: list[str], source: str, root: Path) ->
             f"expected at least one class, got none in {source}{more}; "
             f"label it or take it out of the split: {root / 'JPEGImages' / names[unlabelled[0]]}.jpg"
         )
-
-
-def _to_run(own: Tensor, selection: Selection) -> Tensor:
-    """Labels of the data set's classes to those of the run; a class made of several is present where one of them is."""
-    table = torch.zeros(len(own), len(selection.classes))
-    for column, place in enumerate(selection.index):
-        if place is not None:
-            old, new = table[:, place], own[:, column]
-            # 1 wins over unknown, unknown over 0; NaN + anything is NaN
-            table[:, place] = torch.where((old == 1) | (new == 1), 1.0, old + new)
-    return table
-
-
-def _with_class(names: list[str], table: Tensor, notes: list[str], title: str) -> tuple[list[str], Tensor]:
-    """Leave out images with none of the classes (an unknown class may be there, so it stays in)."""
-    keep = (table != 0).any(1)
-    left_out = int((~keep).sum())
-    if left_out == 0:
-        return names, table
-    if left_out == len(names):
-        raise InputError(
-            f"expected photographs with one of the classes, got none among {left_out:,}; correct data.classes: {title}"
-        )
-    notes.append(f"left out {left_out:,} of {len(names):,} images with none of the classes")
-    return [name for name, kept in zip(names, keep.tolist(), strict=True) if kept], table[keep]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from attnbn.data.images import VOID
 from attnbn.io.errors import InputError
+from attnbn.io.reading import read_bytes, read_utf8
 
 _VALUES = {"1": 1.0, "+1": 1.0, "-1": 0.0, "0": math.nan}
 """VOC's marks: present, absent, and 0 = only instances marked difficult, which is counted as unknown."""
@@ -37,7 +38,7 @@ def from_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[s
         needed: Those whose lists are read; the columns of the others stay 0.
 
     Raises:
-        InputError: A line that is not ``name 1``, ``name -1`` or ``name 0``.
+        InputError: A line that is not ``name 1``, ``name -1`` or ``name 0``, or two lines that contradict each other.
     """
     folder = root / "ImageSets" / "Main"
     table = torch.zeros(len(names), len(classes))
@@ -64,7 +65,7 @@ def class_lists(folder: Path, label: str) -> list[Path]:
 
 
 def _read_marks(file: Path) -> dict[str, float]:
-    marks = {}
+    marks: dict[str, float] = {}
     for number, line in enumerate(read_lines(file), start=1):
         if not line:
             continue
@@ -73,7 +74,12 @@ def _read_marks(file: Path) -> dict[str, float]:
             raise InputError(
                 f"expected a photograph's name and 1, -1 or 0 (difficult), got {line!r}: {file}, line {number}"
             )
-        marks[name] = _VALUES[mark[0]]
+        value = _VALUES[mark[0]]
+        if name in marks and not (marks[name] == value or (math.isnan(marks[name]) and math.isnan(value))):
+            raise InputError(
+                f"expected each photograph once, got {name!r} again with another mark; remove one: {file}, line {number}"
+            )
+        marks[name] = value
     return marks
 
 
@@ -81,12 +87,11 @@ def read_lines(file: Path) -> list[str]:
     """Stripped lines of a text file.
 
     Raises:
-        InputError: The file is no text.
+        InputError: The file cannot be read, or is no text.
     """
-    try:
-        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise InputError(f"expected UTF-8 text, got other bytes; save it as UTF-8: {file}") from None
+    # not splitlines: a name may hold Unicode's other separators
+    lines = re.split(r"\r\n|\r|\n", read_utf8(file, "list"))
+    return [line.strip() for line in (lines if lines[-1] else lines[:-1])]
 
 
 def from_annotations(root: Path, names: Sequence[str], classes: Sequence[str]) -> Labels:
@@ -120,7 +125,7 @@ def read_annotation(file: Path) -> list[tuple[str, bool]]:
     """The objects of an annotation as (class, difficult).
 
     Raises:
-        InputError: Damaged XML, or a document type declaration: entities are never expanded.
+        InputError: Damaged XML, another document, or a document type declaration: entities are never expanded.
     """
     objects: list[tuple[str, bool]] = []
     path: list[str] = []
@@ -128,7 +133,11 @@ def read_annotation(file: Path) -> list[tuple[str, bool]]:
 
     def start(tag: str, _: Mapping[str, str]) -> None:
         path.append(tag)
-        if path[1:] == ["object"]:
+        if len(path) == 1 and tag.lower() in ("html", "svg"):
+            raise InputError(
+                f"expected an annotation, got <{tag}> (from a download that failed?); fetch it again: {file}"
+            )
+        if len(path) == 2 and tag == "object":
             texts.clear()
 
     def text(data: str) -> None:
@@ -137,20 +146,29 @@ def read_annotation(file: Path) -> list[tuple[str, bool]]:
             texts[path[2]] = texts.get(path[2], "") + data
 
     def end(_: str) -> None:
-        if path[1:] == ["object"]:
+        if len(path) == 2 and path[1] == "object":
             objects.append((texts.get("name", "").strip(), texts.get("difficult", "0").strip() == "1"))
         path.pop()
 
     def doctype(*_: object) -> None:
-        raise InputError(f"expected an annotation without a document type declaration; remove the DOCTYPE: {file}")
+        raise InputError(
+            f"expected an annotation without a document type declaration, got one; remove the DOCTYPE: {file}"
+        )
 
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.CharacterDataHandler, parser.EndElementHandler = start, text, end
     parser.StartDoctypeDeclHandler = doctype
+    parser.buffer_text = True  # a call for each line of a text would make a long one take for ever
     try:
-        parser.Parse(file.read_bytes(), True)
+        parser.Parse(read_bytes(file, "annotation"), True)
     except expat.ExpatError as error:
         raise InputError(f"expected an annotation in XML, got damaged text ({error}); fetch it again: {file}") from None
+    except InputError:
+        raise
+    except (LookupError, ValueError) as error:  # what the declaration says of the encoding
+        raise InputError(
+            f"expected an annotation in UTF-8, got another encoding ({error}); save it as UTF-8: {file}"
+        ) from None
     return objects
 
 

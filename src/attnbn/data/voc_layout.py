@@ -7,19 +7,22 @@ from pathlib import Path, PurePosixPath
 
 from attnbn.data.classes import VOC_CLASSES, parse_classes
 from attnbn.data.images import VOID
+from attnbn.data.voc_augmented import augmented_lists, is_augmented, without_val
 from attnbn.data.voc_labels import class_lists, read_lines
 from attnbn.io.errors import InputError
 from attnbn.io.pictures import is_picture
 
 _MASK_FOLDERS = ("SegmentationClass", "SegmentationClassAug")
 """VOC's own masks, then those of SBD as they are commonly added; the first that has a photograph's mask wins."""
+_ABOVE = ("VOC*", "VOCdevkit/VOC*", "TrainVal/VOCdevkit/VOC*")
+"""Where the data set may lie below the folder that is named; the last is how the archive of 2011 unpacks."""
 
 
 def find_root(path: Path) -> Path:
     """The folder that holds ``JPEGImages``."""
     if (path / "JPEGImages").is_dir():
         return path
-    found = sorted({p.parent for pattern in ("VOC*", "VOCdevkit/VOC*") for p in path.glob(f"{pattern}/JPEGImages")})
+    found = sorted({p.parent for pattern in _ABOVE for p in path.glob(f"{pattern}/JPEGImages")})
     if len(found) == 1:
         return found[0]
     if found:
@@ -74,8 +77,10 @@ def split_names(root: Path, split: str, photos: dict[str, str], masks: dict[str,
         if not names:
             raise InputError(f"expected photographs{' with masks' if with_masks else ''}, found none: {root}")
         return names
-    lists = _split_lists(root, split, with_masks)
+    lists = split_lists(root, split, with_masks)
     names = list(dict.fromkeys(name for file in lists for name in _listed_names(file, photos)))
+    if is_augmented(split):
+        names = without_val(root, lists, names)
     if not names:
         raise InputError(
             f"expected photographs in the split {split!r}, got an empty list; "
@@ -88,20 +93,40 @@ def split_names(root: Path, split: str, photos: dict[str, str], masks: dict[str,
                 f"add it or take the name out: {root / 'JPEGImages' / name}.jpg"
             )
         if with_masks and name not in masks:
-            raise InputError(
-                f"expected a mask for every name of {lists[0].name}, found none for {name!r}; "
-                f"add it or take the name out: {root / 'SegmentationClass' / name}.png"
-            )
+            raise _no_mask(root, split, lists[0].name, name)
     return names
 
 
-def _split_lists(root: Path, split: str, with_masks: bool) -> list[Path]:
-    """The files that together list a split."""
+def _no_mask(root: Path, split: str, listed: str, name: str) -> InputError:
+    remedy = "add it or take the name out"
+    if split == "test":
+        remedy = "VOC 2008 to 2012 keep the masks of their test images: make them with attnbn submit for the server"
+    elif is_augmented(split):
+        remedy = "add SegmentationClassAug (the .mat files of SBD are not read), or measure on train or val"
+    return InputError(
+        f"expected a mask for every name of {listed}, found none for {name!r}; "
+        f"{remedy}: {root / 'SegmentationClass' / name}.png"
+    )
+
+
+def split_lists(root: Path, split: str, with_masks: bool) -> list[Path]:
+    """The files that together list a split.
+
+    Args:
+        root: The data set.
+        split: Its name.
+        with_masks: Whether the list of ``Segmentation`` is looked for first.
+
+    Raises:
+        InputError: There are none.
+    """
     sets = root / "ImageSets"
     segmentation, main = sets / "Segmentation" / f"{split}.txt", sets / "Main" / f"{split}.txt"
     per_class = [file for label in own_classes(root) if (file := sets / "Main" / f"{label}_{split}.txt").is_file()]
     order = [[segmentation], [main], per_class] if with_masks else [[main], per_class, [segmentation]]
     found = next((files for files in order if files and files[0].is_file()), None)
+    if found is None and is_augmented(split):
+        return augmented_lists(root)
     # a separator in the name would leave the folder
     if found is None or PurePosixPath(split).name != split:
         raise InputError(f"no split {split!r}; splits here: {_available(root)}: {sets}")

@@ -12,8 +12,10 @@ from typing import Any
 from attnbn.data.check.duplicates import Pair, duplicate_pairs
 from attnbn.data.check.findings import SEVERITIES, Finding, Part, Problem, from_error
 from attnbn.data.check.labels import Splits, agreement_findings, class_findings, cooccurrence
-from attnbn.data.check.open import Wanted, open_parts
+from attnbn.data.check.open import Wanted, nowhere, open_parts
 from attnbn.data.check.photographs import Look, findings_of, look_at
+from attnbn.data.check.taken import SOURCES, Taken, capped, is_source, table_findings, taken
+from attnbn.data.class_maps import ClassMap, classes_of_map, resolve_class_map
 from attnbn.data.classes import parse_classes
 from attnbn.io.errors import InputError
 from attnbn.io.pictures import list_pictures, open_picture
@@ -35,6 +37,9 @@ class Checked:
         findings: All that was found, errors first.
         maps: Saliency folder of each data set that has one.
         seconds: It took.
+        taken: Images of each class and folder of the simple data sets, and how many of them a run takes.
+        table: The table of classes, by its name, or None.
+        classes: Those wanted, in order; None: each data set's own.
     """
 
     parts: list[Part]
@@ -43,6 +48,9 @@ class Checked:
     findings: list[Finding]
     maps: Mapping[str, SaliencyMaps]
     seconds: float
+    taken: Sequence[Taken] = ()
+    table: str | None = None
+    classes: tuple[str, ...] | None = None
 
     def count(self, severity: str) -> int:
         """Findings of a severity."""
@@ -55,6 +63,9 @@ class Checked:
             "seconds": round(self.seconds, 2),
             "counts": {f"{severity}s": self.count(severity) for severity in SEVERITIES},
             "datasets": [_part_json(part, self.maps.get(part.dataset)) for part in self.parts],
+            "classes": None if self.classes is None else list(self.classes),
+            "table": self.table,
+            "taken": [asdict(row) for row in self.taken],
             "findings": [asdict(finding) | {"line": finding.line()} for finding in self.findings],
         }
 
@@ -122,7 +133,9 @@ def check_data(
     saliency: Sequence[str] = (),
     splits: Sequence[str] = (),
     classes: str | Sequence[str] | None = None,
-    class_map: Mapping[str, str] | None = None,
+    class_map: ClassMap = None,
+    source_cap: int | None = None,
+    seed: int = 0,
     workers: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> Checked:
@@ -130,21 +143,31 @@ def check_data(
 
     Args:
         specs: ``KIND:PATH`` of each.
-        saliency: Folders of maps: the first of the first ``folders:`` or ``csv:`` data set, and so on.
+        saliency: Folders of maps: the first of the first data set of simple images, and so on.
         splits: Of data sets with splits; empty: all.
         classes: The classes; None: each data set's own, which must then agree.
-        class_map: Names in the data sets -> names of the classes.
+        class_map: Names in the data sets -> names of the classes, or the name of a table, which names the classes too.
+        source_cap: Look at no more images of each class than a run with this ``data.source_cap`` takes of its source, for which
+            the data sets of simple images stand, in the order that does not matter; None: at all.
+        seed: The run's.
         workers: Threads that read.
         progress: Called with the photographs done and all of them.
 
     Raises:
-        InputError: A data set that is not there or in another layout, or one named twice; saliency without a data set.
+        InputError: A data set that is not there or in another layout, or one named twice; saliency without a data set; an
+            unknown table.
     """
     begun = time.monotonic()
     twice = next((spec for i, spec in enumerate(specs) if spec in specs[:i]), None)
     if twice is not None:
         raise InputError(f"expected each data set once, got one twice; name it once: {twice}")
-    wanted = Wanted(parse_classes(classes), dict(class_map or {}), splits)
+    table = class_map if isinstance(class_map, str) else None
+    wanted = Wanted(
+        parse_classes(classes) or classes_of_map(class_map),
+        resolve_class_map(class_map) or {},
+        splits,
+        together=sum(map(is_source, specs)) > 1,
+    )
     maps = _assign(specs, saliency)
     parts: list[Part] = []
     findings: list[Finding] = []
@@ -152,23 +175,26 @@ def check_data(
         opened, found = open_parts(spec, wanted, maps.get(spec))
         parts += opened
         findings += found
+    whole, parts = parts, capped(parts, source_cap, seed)
+    findings += nowhere(whole, wanted) + ([] if table is None else table_findings(table, whole))
     looks = look_at(parts, workers=workers, progress=progress)
-    findings += findings_of(parts, looks) + class_findings(parts) + Splits(parts).findings()
+    findings += findings_of(parts, looks) + class_findings(whole) + Splits(parts).findings()
     findings += agreement_findings(parts) if wanted.classes is None else []
     for spec, folder in maps.items():
-        findings += folder.unused(spec, [name for part in parts if part.dataset == spec for name in part.names])
+        findings += folder.unused(spec, [name for part in whole if part.dataset == spec for name in part.names])
     pairs = duplicate_pairs(parts, looks)
     findings += [pair.finding for pair in pairs]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Checked(parts, looks, pairs, findings, maps, time.monotonic() - begun)
+    seconds = time.monotonic() - begun
+    return Checked(parts, looks, pairs, findings, maps, seconds, taken(whole, parts), table, wanted.classes)
 
 
 def _assign(specs: Sequence[str], folders: Sequence[str]) -> dict[str, SaliencyMaps]:
     """Saliency folders to the data sets that may have them, in the order of both."""
-    takers = [spec for spec in specs if spec.partition(":")[0] in ("folders", "csv")]
+    takers = [spec for spec in specs if is_source(spec)]
     if len(folders) > len(takers):
         raise InputError(
-            f"expected a folders: or csv: data set for each --saliency, got {len(takers)} of them; "
+            f"expected a data set of simple images ({', '.join(SOURCES)}) for each --saliency, got {len(takers)} of them; "
             f"name the data set that the maps belong to: {folders[len(takers)]}"
         )
     return {spec: SaliencyMaps(folder) for spec, folder in zip(takers, folders, strict=False)}

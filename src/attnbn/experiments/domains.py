@@ -10,12 +10,10 @@ from attnbn.config import ALIGNMENTS, LOSS_TERMS, DataConfig, RunConfig
 from attnbn.data.broken import without_broken
 from attnbn.data.class_maps import classes_of_map
 from attnbn.data.classes import check_agreement, check_presence, parse_classes
-from attnbn.data.combined import combine
-from attnbn.data.dataset import ImageDataset, Subset, hold_out, take_share
-from attnbn.data.open import open_dataset, place_of
-from attnbn.data.single import only_single
+from attnbn.data.dataset import ImageDataset, Subset, hold_out
+from attnbn.data.open import open_dataset
+from attnbn.experiments.source import of_one_class, open_each_source, open_source, sources_of
 from attnbn.io.errors import InputError
-from attnbn.saliency.files import SaliencyFolder
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,14 @@ def open_domains(config: RunConfig) -> Domains:
             raise InputError(
                 f"expected data.{key} for the terms {', '.join(sorted(terms))}: give --data.{key} KIND:PATH"
             )
-    source_labels = bool(terms & {"source_cl", "attention"} or data.hold_out or data.single_label)
+    source_labels = bool(
+        terms & {"source_cl", "attention"} or data.hold_out or data.single_label or data.source_cap is not None
+    )
     target_labels = "target_cl" in terms
     classes = _classes(data, source_labels if wants_source else None, target_labels if wants_target else None)
-    source, validation = _source(config, classes, source_labels, "attention" in terms) if wants_source else (None, None)
+    source, validation = (
+        open_source(config, classes, source_labels, "attention" in terms) if wants_source else (None, None)
+    )
     target = None
     if wants_target:
         target = _open_target(data, classes, target_labels)
@@ -107,7 +109,7 @@ def open_test(config: RunConfig, classes: tuple[str, ...]) -> ImageDataset:
         check_agreement({"source": classes, "target": own})
     test = _open_target(data, classes, True, data.test_split)
     if data.single_label:
-        test = only_single(test)
+        test = of_one_class(data, test, data.target, data.test_split or data.target_split)
     check_presence(test, "target")
     if data.target_hold_out:
         test = _parts_of_target(config, test)[1]
@@ -125,72 +127,9 @@ def open_test(config: RunConfig, classes: tuple[str, ...]) -> ImageDataset:
     return test
 
 
-def sources_of(data: DataConfig) -> tuple[list[str], list[str | None]]:
-    """The sources, and for each the folder of its saliency maps.
-
-    Raises:
-        InputError: The same source twice, or as many folders as do not fit.
-    """
-    sources = [data.source] if isinstance(data.source, str) else data.source or []
-    places = [place_of(spec) for spec in sources]
-    twice = [spec for i, spec in enumerate(sources) if places[i] in places[:i]]
-    if twice:
-        raise InputError(f"expected each source once, got {twice[0]} twice: data.source")
-    if data.saliency is None:
-        return sources, [None] * len(sources)
-    folders = [data.saliency] if isinstance(data.saliency, str) else data.saliency
-    if len(folders) != len(sources):
-        raise InputError(
-            f"expected as many folders of saliency maps as sources ({len(sources)}), got {len(folders)}; write null for a "
-            f"source without: data.saliency"
-        )
-    return sources, list(folders)
-
-
 def each(value: Any, change: Callable[[Any], Any]) -> Any:
     """A setting that names one data set or folder, or a list of them, with each changed."""
     return [change(one) for one in value] if isinstance(value, list) else change(value)
-
-
-def _source(
-    config: RunConfig, classes: tuple[str, ...], labels: bool, attention: bool
-) -> tuple[ImageDataset, ImageDataset | None]:
-    """The source's images to train on, with saliency where it is needed, and those held out, without.
-
-    Of several sources a share of each is held out, the same images as if it were the only one.
-    """
-    data = config.data
-    specs, folders = sources_of(data)
-    kept: list[ImageDataset] = []
-    apart: list[ImageDataset] = []
-    for spec, folder in zip(specs, folders, strict=True):
-        maps = SaliencyFolder(folder) if attention and folder is not None else None
-        part = _open_source(data, spec, classes, labels, maps)
-        if data.hold_out:
-            plain = part if maps is None else _open_source(data, spec, classes, labels, None)
-            part, _ = hold_out(part, data.hold_out, config.seed)
-            apart.append(hold_out(plain, data.hold_out, config.seed)[1])
-        if maps is not None:
-            maps.check(part.names)
-        kept.append(part)
-    places = [place_of(spec)[1] for spec in specs]
-    source = combine(kept, places)
-    check_presence(source, "source")
-    if attention and not source.has_saliency:
-        raise InputError(
-            f"expected saliency maps for the source (loss.attention is {config.loss.attention:g}): give --data.saliency "
-            f"FOLDER with a map for each photograph of {' + '.join(specs)}"
-        )
-    return take_share(source, data.source_fraction, config.seed), combine(apart, places) if apart else None
-
-
-def _open_source(
-    data: DataConfig, spec: str, classes: tuple[str, ...] | None, labels: bool, maps: SaliencyFolder | None
-) -> ImageDataset:
-    dataset = open_dataset(
-        spec, split=data.source_split, classes=classes, class_map=data.class_map, saliency=maps, labels=labels
-    )
-    return only_single(dataset) if data.single_label else dataset
 
 
 def _open_target(
@@ -241,7 +180,7 @@ def _classes(data: DataConfig, source_labels: bool | None, target_labels: bool |
         specs, _ = sources_of(data)
         for spec in specs:
             title = "source" if len(specs) == 1 else spec
-            own[title] = _open_source(data, spec, None, source_labels, None).classes
+            own[title] = open_each_source(data, spec, None, source_labels, None).classes
     if target_labels is not None:
         own["target"] = _open_target(data, None, target_labels).classes
     # a list of photographs without labels names no classes that could differ

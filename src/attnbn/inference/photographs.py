@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from attnbn.data.dataset import ImageDataset
 from attnbn.data.images import read_image
+from attnbn.data.packed import Packed
 from attnbn.data.sample import Sample
 from attnbn.io.errors import InputError
 from attnbn.io.pictures import EXTENSIONS, is_picture
+from attnbn.io.reading import check_file, refusal
 
 
 class Photograph(NamedTuple):
@@ -37,10 +39,12 @@ class Photographs(ImageDataset):
 
     def __init__(self, photographs: Sequence[Photograph], classes: Sequence[str]) -> None:
         super().__init__(classes, [photograph.name for photograph in photographs], None, title="photographs")
-        self.paths = [photograph.path for photograph in photographs]
+        # both are what reading processes look at; see attnbn.data.packed
+        self.paths = Packed(photograph.path for photograph in photographs)
+        self._names = Packed(self.names)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(read_image(self.paths[index]), None, None, None, self.names[index])
+        return Sample(read_image(self.paths[index]), None, None, None, self._names[index])
 
 
 def list_photographs(paths: Sequence[str | os.PathLike[str]], leave_out: Path | None = None) -> list[Photograph]:
@@ -58,14 +62,16 @@ def list_photographs(paths: Sequence[str | os.PathLike[str]], leave_out: Path | 
         The photographs in the order of ``paths``.
 
     Raises:
-        InputError: A path is missing, nothing was found, or names collide still.
+        InputError: A path is missing, a pipe or a device, a folder cannot be read, nothing was found, or names collide
+            still.
     """
     found: dict[str, tuple[Path, Path]] = {}
     for path in map(Path, paths):
         if path.is_dir():
             for file in _walk(path, leave_out):
                 found.setdefault(os.path.realpath(file), (path, file))
-        elif path.is_file():
+        elif os.path.lexists(path):
+            check_file(path, "photograph")
             found.setdefault(os.path.realpath(path), (path.parent, path))
         else:
             raise InputError(f"expected a photograph or a folder of photographs, found nothing: {path}")
@@ -94,7 +100,11 @@ def _walk(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     if os.path.realpath(folder) == excluded:
         raise InputError(f"expected an output folder other than the photographs' own: {folder}")
     seen: set[str] = set()
-    for at, folders, files in os.walk(folder, followlinks=True):
+
+    def unreadable(error: OSError) -> None:
+        raise refusal(error, "folder of photographs", error.filename or folder)
+
+    for at, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         real = os.path.realpath(at)
         if real in seen or real == excluded:  # seen: links may lead in circles
             folders.clear()

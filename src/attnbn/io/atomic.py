@@ -7,7 +7,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +15,8 @@ from typing import IO, Any
 from attnbn.io.errors import RunError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the folder's permissions")
+_REMEDIES[errno.ENAMETOOLONG] = "shorten the name"
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def explained(path: str | os.PathLike[str]) -> Iterator[None]:
         if error.errno in _FULL:
             remedy = "free some and run the command again (a training with --resume)"
             raise RunError(f"no space left to write; {remedy}: {path}") from error
-        remedy = "check the folder's permissions" if error.errno in _DENIED else "give another place"
+        remedy = _REMEDIES.get(error.errno or 0, "give another place")
         raise RunError(f"could not write ({error.strerror or error}), {remedy}: {path}") from error
 
 
@@ -45,7 +46,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     path = Path(path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{part_stem(path)}.", suffix=".part", dir=path.parent)
     try:
         with explained(path), os.fdopen(handle, "wb") as file:
             yield file
@@ -57,6 +58,29 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def part_stem(path: Path) -> str:
+    """How the temporary name of a file begins, after a dot: its own name, cut so that the whole fits in 255 bytes."""
+    return path.name.encode("utf-8", "ignore")[:100].decode("utf-8", "ignore")
+
+
+def remove_parts(folders: Iterable[Path], files: Iterable[Path]) -> None:
+    """Remove what a killed process had begun to write of certain files.
+
+    Args:
+        folders: Where to look, with all below them.
+        files: What is nobody else's to write just now. Of names that are cut in the temporary one nothing is removed: it might
+            be another file's.
+    """
+    parts: dict[Path, list[Path]] = {}
+    for folder in folders:
+        for part in folder.rglob(".*.part"):
+            parts.setdefault(part.parent / part.name[1:].rsplit(".", 2)[0], []).append(part)
+    for file in files if parts else ():
+        if part_stem(file) == file.name:
+            for part in parts.pop(file, ()):
+                part.unlink(missing_ok=True)
 
 
 def _umask() -> int:

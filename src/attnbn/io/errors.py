@@ -6,11 +6,16 @@ its ``exit_status``. Everything else that is raised is a bug of ours and shows i
 
 from __future__ import annotations
 
+from attnbn.io.text import one_line
+
 
 class AttnbnError(Exception):
-    """Base of every error whose message is meant for the person at the keyboard."""
+    """Base of every error whose message is meant for the person at the keyboard: one line, whatever a file is called."""
 
     exit_status = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class InputError(AttnbnError, ValueError):

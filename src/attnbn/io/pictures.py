@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from attnbn.io.errors import InputError
+from attnbn.io.reading import check_file, refusal
 
 EXTENSIONS = frozenset(
     (
@@ -34,6 +36,10 @@ EXTENSIONS = frozenset(
     )
 )
 """Names that are taken for pictures in a folder, in lower case."""
+
+_DECODERS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
+"""Pillow's names of what is opened, whatever a file is called. Pillow knows more formats, one of which (EPS) is a program
+that it has Ghostscript run. AVIF is what some sites serve under the name of a JPEG."""
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -53,10 +59,14 @@ def is_picture(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def list_pictures(root: str | Path) -> Iterator[str]:
+def list_pictures(root: str | Path, folders: list[str] | None = None) -> Iterator[str]:
     """Pictures below a folder as sorted relative paths with ``/``; hidden files and folders are passed over.
 
     Linked folders are followed, each real folder once, so that a link to a parent does no harm.
+
+    Args:
+        root: The folder.
+        folders: Takes up the path of every folder that was looked into, where one wants to know.
     """
     seen: set[str] = set()
 
@@ -65,17 +75,29 @@ def list_pictures(root: str | Path) -> Iterator[str]:
         if real in seen:
             return
         seen.add(real)
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
+        if folders is not None:
+            folders.append(folder)
+        try:
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise refusal(error, "folder of pictures", folder) from None
         for entry in listed:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 yield from walk(entry.path, f"{prefix}{entry.name}/")
             elif is_picture(entry.name):
                 yield prefix + entry.name
 
     return walk(os.fspath(root), "")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle: no folder; a picture's name among them is refused when it is read
+        return False
 
 
 def open_picture(path: str | Path, what: str = "photograph") -> Image.Image:
@@ -89,39 +111,75 @@ def open_picture(path: str | Path, what: str = "photograph") -> Image.Image:
         A loaded PIL picture that no longer needs the file. Its ``format`` is kept.
 
     Raises:
-        InputError: The file is missing, empty, not a picture, cut off, damaged, or has too many pixels.
+        InputError: The file is missing, a pipe or a device, empty, not a picture, cut off, damaged, or has too many pixels.
     """
+    check_file(path, what)
     try:
         # Pillow warns on odd metadata and on pictures of more than 89 million pixels; both are read, and a
         # warning in the middle of a training tells nobody what to do. Above 179 million it raises.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
+            with Image.open(path, formats=decoders()) as picture:
                 picture.load()
                 return _upright(picture)
-    except FileNotFoundError:
-        raise InputError(f"expected a {what}, found no file; check the path: {path}") from None
-    except IsADirectoryError:
-        raise InputError(f"expected a {what}, got a folder: {path}") from None
-    except PermissionError:
-        raise InputError(f"expected a {what}, may not read the file; change its permissions: {path}") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise InputError(
             f"expected a {what} of at most {limit} million pixels, got more; scale it down: {path}"
         ) from None
     except UnidentifiedImageError:
-        found = "an empty file (0 bytes)" if os.path.getsize(path) == 0 else "something else"
-        raise InputError(
-            f"expected a {what} as JPEG, PNG, WebP, BMP, GIF or TIFF, got {found}; convert it or take it out: {path}"
-        ) from None
+        kinds = "as JPEG, PNG, WebP, BMP, GIF or TIFF" if what == "photograph" else "as PNG"
+        raise InputError(f"expected a {what} {kinds}, got {_found(path)}; convert it or take it out: {path}") from None
     except MemoryError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have no number
+            raise refusal(error, what, path) from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"expected a {what}, got a damaged or cut-off file ({reason}); fetch it again or take it out: {path}"
         ) from None
+
+
+@cache
+def decoders() -> list[str]:
+    """Pillow's names of the formats that are opened, as far as this Pillow has them: for ``Image.open``."""
+    Image.init()
+    return [name for name in _DECODERS if name in Image.OPEN]
+
+
+_SIGNS = (
+    (b"\xff\xd8\xff", "a damaged or unusual JPEG"),
+    (b"\x89PNG", "a damaged or unusual PNG"),
+    (b"GIF8", "a damaged or unusual GIF"),
+    (b"II*\x00", "a damaged or unusual TIFF"),
+    (b"MM\x00*", "a damaged or unusual TIFF"),
+    (b"RIFF", "a damaged or unusual WebP"),
+    (b"%PDF", "a PDF"),
+    (b"%!PS", "PostScript"),
+    (b"PK\x03\x04", "a zip archive"),
+)
+"""How files begin, and what they are then."""
+
+
+def _found(path: str | Path) -> str:
+    """What a file is that no decoder takes."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError:
+        return "something else"
+    if not head:
+        return "an empty file (0 bytes)"
+    for sign, kind in _SIGNS:
+        if head.startswith(sign):
+            return kind
+    if head[4:8] == b"ftyp":
+        return "a HEIC picture, a damaged AVIF or a film"
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page (from a download that failed?)"
+    return "something else, text" if b"\0" not in head and head.isascii() else "something else"
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -143,6 +201,7 @@ def to_rgb(picture: Image.Image, path: str | Path) -> NDArray[np.uint8]:
 
     Transparent parts are laid over white, as pages and viewers show cut-outs; the colour stored below them is
     arbitrary (often black) and was never meant to be seen. 16-bit grey is scaled by 1/257, so that its white is white.
+    Colour profiles are passed over, as by torchvision's loaders.
 
     Args:
         picture: In any mode.
@@ -158,6 +217,8 @@ def to_rgb(picture: Image.Image, path: str | Path) -> NDArray[np.uint8]:
         return np.asarray(picture)
     if picture.mode == "F" or picture.mode.startswith("I"):
         grey = np.rint(grey_16(picture, path) * 255).astype(np.uint8)
+        if isinstance(key := picture.info.get("transparency"), int):
+            grey[np.asarray(picture) == key] = 255
         return np.repeat(grey[:, :, None], 3, axis=2)
     try:
         if not picture.has_transparency_data:

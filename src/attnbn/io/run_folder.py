@@ -20,6 +20,7 @@ import yaml
 
 from attnbn.io.atomic import explained, write_json, write_text
 from attnbn.io.errors import InputError
+from attnbn.io.yaml_file import read_yaml
 
 CONFIG, METRICS, RESULTS, CHECKPOINTS, LOCK = "config.yaml", "metrics.jsonl", "results.json", "checkpoints", ".lock"
 
@@ -144,10 +145,7 @@ class RunFolder:
         path = self.path / CONFIG
         if not path.is_file():
             raise InputError(f"expected the folder of a run (with {CONFIG}), found none: {self.path}")
-        try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"expected YAML, could not read it ({str(error).splitlines()[0]}): {path}") from error
+        config = read_yaml(path)
         if not isinstance(config, dict):
             raise InputError(f"expected the settings of a run, got {type(config).__name__}: {path}")
         return config
@@ -158,9 +156,11 @@ class RunFolder:
         if not path.is_file():
             return {}
         try:
-            results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            results = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise InputError(f"expected JSON, could not read it ({error}): {path}") from error
+        if not isinstance(results, dict):
+            raise InputError(f"expected the results of a run, got {type(results).__name__}: {path}")
         return results
 
     def write_results(self, results: Mapping[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
+import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,22 +65,42 @@ def read_state_dict(weights: str, backbone: str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return _network_of(safetensors.torch.load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        safetensors.SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-    ) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        _check_archive(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on the version of the pickle, which nobody can do anything about
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged pickle fails in every way there is: IndexError, struct.error, AssertionError
         raise InputError(
-            f"expected tensors only (a state dict saved by torch.save or safetensors), could not read ({first[:120]}); "
+            f"expected tensors only (a state dict saved by torch.save or safetensors), could not read ({_reason(error)}); "
             f"the file may be cut off or hold code, which is never executed: save it again as .safetensors: {path}"
         ) from error
     return _plain_state_dict(loaded, path)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that grows when it is unpacked: torch.save compresses nothing."""
+    size = path.stat().st_size
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > size:
+        raise InputError(
+            f"expected weights as torch.save writes them, got an archive of {size:,} bytes that unpacks to {unpacked:,}; "
+            f"save it again as .safetensors: {path}"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a few words."""
+    if found := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it names {found[1]}"
+    lines = str(error).strip().splitlines()
+    if not lines or lines[0].startswith("Weights only load failed"):
+        return "no pickle of tensors" if lines else type(error).__name__
+    return lines[0][:120]
 
 
 def _network_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -116,6 +138,9 @@ def _plain_state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()) or not loaded:
         raise InputError(f"expected a state dict (names to tensors), got {type(loaded).__name__}: {path}")
+    for name, value in loaded.items():
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            raise InputError(f"expected plain dense tensors, got a sparse, quantised or empty one, {name}: {path}")
     return {str(name).removeprefix("module."): value for name, value in loaded.items()}
 
 

@@ -18,12 +18,15 @@ from PIL import Image, ImageDraw, ImageFont
 from attnbn.data.check.findings import Part
 from attnbn.data.images import VOID, read_image, read_mask, voc_palette
 from attnbn.io.atomic import write_bytes
+from attnbn.io.text import printable
 
 WIDTH = 1600
 """Of the sheet, in pixels."""
 _HEIGHT, _WIDEST = 132, 230
 """Of a picture on it; wider ones are made lower."""
 _GAP, _MARGIN, _TEXT, _TITLE = 14, 24, 13, 19
+_MOST = 100
+"""Characters of each end of a caption; no tile is wide enough for more."""
 _INK, _GREY, _RED, _PAPER = (24, 26, 31), (105, 110, 120), (190, 30, 30), (255, 255, 255)
 
 Picture = NDArray[np.uint8]
@@ -143,7 +146,7 @@ def _title(row: Row) -> Image.Image:
     has_legend = any(tile.mask is not None for tile in row.tiles)
     band = Image.new("RGB", (WIDTH, (2 if has_legend else 1) * _TITLE + _GAP), _PAPER)
     draw = ImageDraw.Draw(band)
-    draw.text((_MARGIN, 6), row.title, font=_font(_TITLE), fill=_INK)
+    draw.text((_MARGIN, 6), printable(row.title), font=_font(_TITLE), fill=_INK)
     left: float = _MARGIN
     if has_legend:
         for place, name in enumerate((*row.classes, "void")):
@@ -184,6 +187,9 @@ def _draw_tile(tile: Tile) -> Image.Image:
 
 def _fitted(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
     """The text, cut in the middle to fit: the ends of a path say most."""
+    text = printable(text)
+    if len(text) > 2 * _MOST:  # a path may have 4,096; measuring each cut of it would take seconds
+        text = f"{text[:_MOST]}…{text[-_MOST:]}"
     if draw.textlength(text, font=_font(_TEXT)) <= width:
         return text
     for kept in range(len(text) - 1, 0, -1):

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from attnbn.inference.overlay import Picture, overlay
+from attnbn.io.text import printable
 
 __all__ = [
     "Cell",
@@ -162,12 +163,12 @@ def gallery_png(headings: Sequence[str], rows: Sequence[Row], width: int = 200) 
         draw.text((gap + column * (width + gap) + width / 2, head / 2), text, INK, large, anchor="mm")
     top = head
     for row, title, pictures, height in zip(rows, titles, scaled, heights, strict=True):
-        draw.text((gap, top + title / 2), row.title, "#6a707a", small, anchor="lm")
+        draw.text((gap, top + title / 2), printable(row.title), "#6a707a", small, anchor="lm")
         for column, (cell, picture) in enumerate(zip(row.cells, pictures, strict=True)):
             left = gap + column * (width + gap)
             canvas.paste(picture, (left + (width - picture.width) // 2, top + title))
             middle = (left + width / 2, top + title + picture.height + line / 2)
-            draw.text(middle, cell.caption, INK, small, anchor="mm")
+            draw.text(middle, printable(cell.caption), INK, small, anchor="mm")
         top += title + height + line + gap
     return png(np.asarray(canvas))
 

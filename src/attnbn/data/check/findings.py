@@ -11,7 +11,9 @@ from torch import Tensor
 
 from attnbn.data.classes import Selection
 from attnbn.data.dataset import ImageDataset
+from attnbn.data.photos import PhotoDataset
 from attnbn.io.errors import InputError
+from attnbn.io.text import one_line
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -55,7 +57,7 @@ class Finding:
         """The finding as one line, written as every message of the program."""
         remedy = f"; {self.remedy}" if self.remedy else ""
         expected = f"expected {self.expected}, " if self.expected else ""
-        return f"{expected}{'got ' if self.expected else ''}{self.got}{remedy}: {self.file}"
+        return one_line(f"{expected}{'got ' if self.expected else ''}{self.got}{remedy}: {self.file}")
 
 
 class Problem(NamedTuple):
@@ -96,6 +98,7 @@ class Part:
         masks: Their masks' files, None where there is none; empty likewise.
         saliency: Looks at their saliency maps, where they should have some.
         drawn: The data set whose pictures are drawn by the program, else None.
+        reader: Reads their masks, where those are no files of ids in VOC's manner (``masks`` is empty then), else None.
     """
 
     dataset: str
@@ -107,6 +110,7 @@ class Part:
     masks: list[Path | None] = field(default_factory=list)
     saliency: SaliencyProbe | None = None
     drawn: ImageDataset | None = None
+    reader: PhotoDataset | None = None
 
     @property
     def title(self) -> str:
@@ -131,8 +135,9 @@ class Part:
     @property
     def num_masks(self) -> int:
         """How many photographs have a mask."""
-        if self.drawn is not None:
-            return len(self.names) if self.drawn.has_masks else 0
+        whole = self.drawn or self.reader
+        if whole is not None:
+            return len(self.names) if whole.has_masks else 0
         return sum(mask is not None for mask in self.masks)
 
     def key(self, index: int) -> str:

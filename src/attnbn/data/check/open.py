@@ -5,8 +5,8 @@ Only what leaves nothing to check is still an error: an unknown kind, a missing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -14,8 +14,9 @@ import torch
 
 from attnbn.data.check.csv_list import read_csv
 from attnbn.data.check.findings import Finding, Part, SaliencyProbe, from_error
+from attnbn.data.check.taken import is_source
 from attnbn.data.check.voc import Voc
-from attnbn.data.classes import Selection, select_classes
+from attnbn.data.classes import Partial, Selection, select_classes
 from attnbn.data.open import KINDS, open_dataset, place_of
 from attnbn.data.photos import PhotoDataset
 from attnbn.data.scenes.dataset import COUNTS
@@ -31,11 +32,16 @@ class Wanted:
         classes: The classes, in order; None: each data set's own.
         class_map: Names in the data sets -> names of the classes.
         splits: The splits; empty: all that a data set has.
+        together: There are several data sets of simple images: one may lack a class that another has.
     """
 
     classes: tuple[str, ...] | None = None
     class_map: Mapping[str, str] = field(default_factory=dict)
     splits: Sequence[str] = ()
+    together: bool = False
+
+
+Opener = Callable[[str, Path, Wanted, SaliencyProbe | None], tuple[list[Part], list[Finding]]]
 
 
 def open_parts(spec: str, wanted: Wanted, saliency: SaliencyProbe | None = None) -> tuple[list[Part], list[Finding]]:
@@ -44,7 +50,7 @@ def open_parts(spec: str, wanted: Wanted, saliency: SaliencyProbe | None = None)
     Args:
         spec: ``KIND:PATH``.
         wanted: Which classes and splits.
-        saliency: Looks at its saliency maps (``folders:`` and ``csv:``).
+        saliency: Looks at its saliency maps (of data sets of simple images).
 
     Returns:
         Its splits, and what was wrong with its lists and labels. A data set whose reader refuses for a reason that
@@ -54,8 +60,10 @@ def open_parts(spec: str, wanted: Wanted, saliency: SaliencyProbe | None = None)
         InputError: An unknown kind, a missing path, another layout, or a split that a data set does not have.
     """
     kind, path = _place(spec)
-    opener = {"voc": _open_voc, "csv": _open_csv, "folders": _open_folders, "scenes": _open_scenes}[kind]
-    return opener(spec, path, wanted, saliency)
+    openers: dict[str, Opener] = {
+        "voc": _open_voc, "csv": _open_csv, "folders": _open_folders, "scenes": _open_scenes, "masks": _open_masks
+    }  # fmt: skip
+    return openers.get(kind, _open_known)(spec, path, wanted, saliency)
 
 
 def _place(spec: str) -> tuple[str, Path]:
@@ -80,6 +88,7 @@ def choose(own: Sequence[str], wanted: Wanted, spec: str, split: str | None = No
     present = [name for name in wanted.classes or () if name in have]
     selection = select_classes(own, present or wanted.classes, wanted.class_map, spec)
     unused = sorted(have - set(wanted.classes or ()))
+    missing = [] if wanted.together and split is None and is_source(spec) else missing
     return selection, [absent(name, spec, split, unused) for name in missing]
 
 
@@ -89,6 +98,16 @@ def absent(name: str, spec: str, split: str | None, unused: Sequence[str] = ()) 
     hint = f" (closest there: {close[0]})" if close else ""
     remedy = f"add some, correct --classes, or leave it out there{hint}"
     return Finding("error", "class-absent", spec, split, spec, f"photographs of class {name!r}", "none", remedy)
+
+
+def nowhere(parts: Sequence[Part], wanted: Wanted) -> list[Finding]:
+    """Classes that none of several data sets of simple images has; of a single one they are found when it is opened."""
+    sources = [part for part in parts if is_source(part.dataset)]
+    if not wanted.together or wanted.classes is None or not sources:
+        return []
+    have = {name for part in sources for name in part.selection.classes}
+    together = " + ".join(part.dataset for part in sources)
+    return [absent(name, together, None) for name in wanted.classes if name not in have]
 
 
 def refused(spec: str, split: str | None, error: InputError) -> Finding:
@@ -184,6 +203,42 @@ def _open_folders(
     ]
     images = [dataset.path(i) for i in range(len(dataset))]
     return [Part(spec, None, selection, dataset.names, dataset.labels, images, saliency=saliency)], findings
+
+
+def _open_known(spec: str, _: Path, wanted: Wanted, saliency: SaliencyProbe | None) -> tuple[list[Part], list[Finding]]:
+    """Class folders as they are distributed; of ImageNet the images of ``train``."""
+    place_of(spec)  # another layout is refused, as for every kind
+    classes = None if wanted.classes is None else Partial(wanted.classes)
+    try:
+        dataset = open_dataset(spec, split="train", classes=classes, class_map=wanted.class_map)
+    except InputError as error:
+        return [], [refused(spec, None, error)]
+    assert isinstance(dataset, PhotoDataset) and dataset.labels is not None
+    counts = dataset.labels.sum(0)
+    there = [i for i, count in enumerate(counts.tolist()) if count]
+    missing = [] if wanted.together else [name for i, name in enumerate(dataset.classes) if i not in there]
+    selection = Selection(tuple(dataset.classes[i] for i in there), tuple(range(len(there))))
+    images = [dataset.path(i) for i in range(len(dataset))]
+    part = Part(spec, None, selection, dataset.names, dataset.labels[:, there], images, saliency=saliency)
+    return [part], [absent(name, spec, None) for name in missing]
+
+
+def _open_masks(spec: str, _: Path, wanted: Wanted, __: SaliencyProbe | None) -> tuple[list[Part], list[Finding]]:
+    place_of(spec)
+    parts, findings = [], []
+    for split in wanted.splits or ("all",):
+        try:
+            own = open_dataset(spec, split=split, class_map=wanted.class_map, labels=False).classes
+            selection, found = choose(own, replace(wanted, class_map={}), spec, split)
+            dataset = open_dataset(spec, split=split, classes=selection.classes, class_map=wanted.class_map, masks=True)
+        except InputError as error:
+            findings.append(refused(spec, split, error))
+            continue
+        assert isinstance(dataset, PhotoDataset) and dataset.labels is not None
+        images = [dataset.path(i) for i in range(len(dataset))]
+        parts.append(Part(spec, split, selection, dataset.names, dataset.labels, images, reader=dataset))
+        findings += found
+    return parts, findings
 
 
 def _open_scenes(spec: str, _: Path, wanted: Wanted, __: SaliencyProbe | None) -> tuple[list[Part], list[Finding]]:

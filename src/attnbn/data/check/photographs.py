@@ -115,6 +115,12 @@ def _unreadable(path: Path, error: InputError | OSError) -> Problem:
 
 def _mask_problems(part: Part, index: int, size: tuple[int, int]) -> Iterator[Problem]:
     """All that is wrong with a photograph's mask, which is decoded once for it."""
+    if part.reader is not None:
+        try:
+            part.reader.read_mask(index, size)
+        except InputError as error:
+            yield from_error("mask-unreadable", error, part.images[index])
+        return
     path = part.masks[index] if part.masks else None
     if path is None:
         return

@@ -18,7 +18,7 @@ from attnbn.data.scenes.dice import Dice
 from attnbn.data.scenes.trio import LOOKS, TRIO_NAMES, trio_present, trio_scene
 from attnbn.io.errors import InputError
 
-BIAS = 0.7
+BIAS = 0.9
 """How often a class comes with its own backdrop: at home well worth leaning on, and away the way to be wrong."""
 
 COUNTS = {"train": 900, "dev": 200, "test": 300}
