@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import platform
 import statistics
 import time
@@ -80,6 +81,23 @@ def ratio(times: Mapping[str, list[float]], name: str, base: str) -> float:
 def resident() -> float | None:
     """Memory of this process in MiB; None where the system does not tell."""
     return _status("VmRSS")
+
+
+def with_children() -> float | None:
+    """Memory in MiB of this process and of those that read for it, what they share counted once."""
+    parts = [
+        _proportional(process.pid)
+        for process in (multiprocessing.current_process(), *multiprocessing.active_children())
+    ]
+    return sum(parts) if all(parts) else resident()
+
+
+def _proportional(process: int | None) -> float:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has just ended, or the system does not tell
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
 
 
 def reset_peak() -> None:

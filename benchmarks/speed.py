@@ -2,7 +2,7 @@
 
 The step is AttnBN's (all four terms and the discriminator) on batches already at hand; the ways are measured in turns, so that
 their ratios hold on a machine that does other things as well. For comparison with what reading costs, see
-``training.py``'s loader.
+``loader.py``.
 """
 
 from __future__ import annotations

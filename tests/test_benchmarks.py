@@ -15,7 +15,7 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-MODULES = ("measure", "attention", "training", "memory", "speed")
+MODULES = ("measure", "attention", "training", "loader", "memory", "speed")
 CPU = torch.device("cpu")
 
 
@@ -79,18 +79,56 @@ def test_training(load: Callable[[str], ModuleType], tmp_path: Path, capsys: pyt
     benchmark = load("training")
     out = tmp_path / "out.json"
     options = ["--model", "small", "--size", "64", "--batch", "2", "--repeats", "1", "--threads", "1", "--markdown"]
-    loader = ["--workers", "0", "--photographs", "4", "--loader-batches", "2"]
     # so small a network says nothing about the cost: either verdict will do
-    assert benchmark.main([*options, *loader, "--json", str(out)]) in (0, 1)
+    assert benchmark.main([*options, "--json", str(out)]) in (0, 1)
     figures = json.loads(out.read_text())
     rows = {row["row"]: row for row in figures["steps"]}
     assert list(rows) == list(benchmark.ROWS)
     assert rows["L_s-cl"]["of_base"] == 1
     # the second order of L_ac through pooling and one linear layer is next to nothing
     assert 1 <= rows["L_s-cl + L_ac"]["gflop_of_base"] < 1.05
-    assert [(r["stream"], r["workers"]) for r in figures["loader"]] == [("source", 0), ("target", 0)]
-    assert all(r["images_per_second"] > 0 for r in figures["loader"])
     assert "| L_s-cl + L_ac |" in capsys.readouterr().out
+
+
+def test_loader(load: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark = load("loader")
+    out = tmp_path / "out.json"
+    options = [
+        "--photographs",
+        "4",
+        "--batch",
+        "2",
+        "--size",
+        "32",
+        "--images",
+        "4",
+        "--repeats",
+        "1",
+        "--workers",
+        "0",
+    ]
+    assert benchmark.main([*options, "--json", str(out)]) in (0, 1)  # so few images say nothing about the speed
+    figures = json.loads(out.read_text())
+    assert {r["loader"] for r in figures["loaders"]} == {benchmark.OURS, benchmark.WITH_SALIENCY, benchmark.PEER}
+    assert all(r["images_per_second"] > 0 and r["workers"] == 0 for r in figures["loaders"])
+    assert next(r for r in figures["loaders"] if r["loader"] == benchmark.PEER)["of_peer"] == 1
+    stages = figures["stages"]
+    assert stages["decode"] > 0 and stages["saliency read"] > 0
+    assert sum(stages[stage] for stage in benchmark.STAGES) == pytest.approx(stages["all"], rel=0.5)
+    assert "of torchvision's speed" in capsys.readouterr().out
+
+
+def test_loader_reads_the_same_files_as_its_peer(load: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    benchmark = load("loader")
+    benchmark.write_photographs(tmp_path, 3)
+    given = benchmark.parse(["--data", f"folders:{tmp_path}/photos", "--batch", "3", "--size", "16"])
+    dataset = benchmark.open_photographs(given, None)
+    benchmark.link_photographs(dataset, tmp_path / "links")
+    files = sorted(path.resolve() for path in (tmp_path / "links" / "all").iterdir())
+    assert files == sorted((tmp_path / "photos").rglob("*.jpg"))
+    for batches in (benchmark.ours(dataset, given, 2, 0), benchmark.peers(tmp_path / "links", given, 2, 0)):
+        shapes = [(tuple(images.shape), images.dtype) for images in batches]
+        assert shapes == [((3, 3, 16, 16), torch.uint8)] * 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's memory")
@@ -99,9 +137,11 @@ def test_memory(load: Callable[[str], ModuleType], tmp_path: Path, capsys: pytes
     out = tmp_path / "out.json"
     options = ["--count", "48", "--distinct", "4", "--side", "32", "--size", "64", "--every-photographs", "16"]
     # over so few steps the slope is noise: the bound is not what is tested here
-    more = ["--steps", "8", "--every-steps", "2", "--bound", "1e9", "--json", str(out)]
+    more = ["--steps", "8", "--every-steps", "2", "--bound", "1e9", "--most", "1e9", "--json", str(out)]
+    more += ["--files", "96", "--every-files", "32", "--little", "16", "--readers", "1"]
     assert benchmark.main([*options, *more]) == 0
-    attend, training = json.loads(out.read_text())["parts"]
+    read, predicted, attend, training = json.loads(out.read_text())["parts"]
+    assert [count for count, _ in read["process"]] == [count for count, _ in predicted["process"]] == [32, 64, 96]
     assert [count for count, _ in attend["process"]] == [16, 32, 48]
     assert [count for count, _ in training["process"]] == [2, 4, 6, 8]
     assert "memory is flat" in capsys.readouterr().out

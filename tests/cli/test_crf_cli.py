@@ -89,7 +89,7 @@ def test_other_files_and_settings_that_do_not_fit(
 ) -> None:
     folder, probabilities = case
     for prepare, more, message in [
-        (lambda: None, [], "expected probabilities, found no file"),
+        (lambda: None, [], "expected a file of probabilities, found no file"),
         (lambda: (folder / "p.npz").write_bytes(b"PK\x03\x04half"), [], "got a damaged file"),
         (lambda: np.save((folder / "p.npz").open("wb"), np.ones(3)), [], "got a single array"),
         (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from attnbn.cli.options import add_output, add_passes, add_run, add_skip_broken, parser, passes_of, share
 from attnbn.cli.outcome import say_done, say_unfinished
+from attnbn.cli.progress import bar
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -22,23 +23,25 @@ def main(arguments: Sequence[str]) -> None:
 
     from attnbn.inference.attend import attend
     from attnbn.inference.load import load
-    from attnbn.training.devices import check_device
+    from attnbn.training.devices import own_device
 
-    trained = load(given.run, checkpoint=given.checkpoint, device=check_device(given.device))
+    trained = load(given.run, checkpoint=given.checkpoint, device=own_device(given.device))
     say_unfinished(trained.unfinished)
-    done = attend(
-        trained.network,
-        given.photographs,
-        given.output,
-        trained.classes,
-        size=trained.config.data.size,
-        masks=given.masks,
-        threshold=trained.threshold if given.threshold is None else given.threshold,
-        **passes_of(given),
-        identity=trained.identity,
-        overwrite=given.overwrite,
-        skip_broken=given.skip_broken,
-        batch_size=given.batch_size,
-        workers=given.workers,
-    )
+    with bar() as progress:
+        done = attend(
+            trained.network,
+            given.photographs,
+            given.output,
+            trained.classes,
+            size=trained.config.data.size,
+            masks=given.masks,
+            threshold=trained.threshold if given.threshold is None else given.threshold,
+            **passes_of(given),
+            identity=trained.identity,
+            overwrite=given.overwrite,
+            skip_broken=given.skip_broken,
+            batch_size=given.batch_size,
+            workers=given.workers,
+            progress=progress,
+        )
     say_done(done, "photograph", given.output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("--split", default="train", help="which split of it (default train)")
     options.add_argument(
         "--saliency", metavar="PATH_OR_DETECTOR",
-        help="where the background comes from: a folder of maps, or onnx:FILE (default: where all attention is low)",
+        help="where the background comes from: a folder of maps, unsupervised, a known model (attnbn saliency --list), or "
+        "onnx:FILE (default: where all attention is low)",
     )  # fmt: skip
     add_output(options, "a folder of other cues", "CUES")
     _add_settings(options)
@@ -56,13 +58,11 @@ def main(arguments: Sequence[str]) -> None:
             overwrite=given.overwrite,
             progress=progress,
         )  # fmt: skip
-    for line in made.notes:
-        print(line)
+    if os.environ.get("RANK", "0") == "0":  # they are the same in all processes
+        print(*made.notes, sep="\n")
     say_done(made, "photograph", given.output, first="cues of ")
     if made.report is None:
-        print(
-            f"{made.missing:,} are left to other processes; whichever ends last gathers all (else: run once without RANK)"
-        )
+        print("whichever process ends last gathers all; what a stopped one has left the same command does again")
         return
     for line in cue_table(made.report):
         print(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnbn.cli.options import add_json, add_passes, add_run, add_skip_broken, parser, passes_of, share
+from attnbn.cli.options import add_json, add_passes, add_run, add_skip_broken, check_alone, parser, passes_of, share
 from attnbn.cli.outcome import say_broken
 
 
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     add_passes(options)
     add_json(options, "the figures, as fractions,")
     given = options.parse_args(arguments)
+    check_alone("attnbn evaluate")
 
     from attnbn.cli.tables import figures_table
     from attnbn.experiments.evaluate import evaluate_run

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _TYPES = {"NoneType": "null", "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
+_TYPES |= {"dict": "settings by name (NAME: VALUE)", "tuple": "a list"}
 
 
 def plain(message: str, options: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -20,6 +21,19 @@ class Parser(argparse.ArgumentParser):
 def parser(command: str, description: str) -> Parser:
     """A parser for one command."""
     return Parser(prog=f"attnbn {command}", description=description, allow_abbrev=False)
+
+
+def check_alone(command: str) -> None:
+    """Refuse a command that every one of several processes would carry out as a whole.
+
+    Raises:
+        InputError: A launcher has started several.
+    """
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world != "1":
+        raise InputError(
+            f"expected one process, got {world} (WORLD_SIZE): {command} does not share its work; start it without a launcher"
+        )
 
 
 def add_run(to: Parser, name: str = "RUN", text: str = "folder of a finished run", *, batch_size: int = 16) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 
@@ -13,6 +14,18 @@ class Done(Protocol):
     written: int
     skipped: int
     broken: list[str]
+    missing: int
+
+
+def speaker(environment: Mapping[str, str] | None = None) -> str:
+    """Said before what one of several processes says; nothing where there is only one.
+
+    >>> speaker({"RANK": "1", "WORLD_SIZE": "4"})
+    'rank 1 of 4: '
+    """
+    environment = os.environ if environment is None else environment
+    world = environment.get("WORLD_SIZE", "1")
+    return "" if world == "1" else f"rank {environment.get('RANK', '0')} of {world}: "
 
 
 def say_done(done: Done, what: str, output: str, *, first: str = "", last: str = "") -> None:
@@ -25,9 +38,12 @@ def say_done(done: Done, what: str, output: str, *, first: str = "", last: str =
         first: Said before the number.
         last: Said after all else.
     """
+    who = speaker()
     say_broken(done.broken)
     already = f", {done.skipped:,} were there already" if done.skipped else ""
-    print(f"{first}{done.written:,} {what}{'' if done.written == 1 else 's'} written to {output}{already}{last}")
+    number = f"{done.written:,} {what}{'' if done.written == 1 else 's'}"
+    left = f"; {done.missing:,} are left to others" if done.missing else "; nothing is left to others" if who else ""
+    print(f"{who}{first}{number} written to {output}{already}{last}{left}", flush=True)
 
 
 def say_broken(broken: Sequence[str], shown: int = 10) -> None:
@@ -35,7 +51,7 @@ def say_broken(broken: Sequence[str], shown: int = 10) -> None:
     if not broken:
         return
     print(
-        f"left out {len(broken)} photograph{'' if len(broken) == 1 else 's'} that cannot be read:",
+        f"{speaker()}left out {len(broken)} photograph{'' if len(broken) == 1 else 's'} that cannot be read:",
         *(f"  {line}" for line in broken[:shown]),
         *([f"  ... and {len(broken) - shown} more"] if len(broken) > shown else []),
         sep="\n",

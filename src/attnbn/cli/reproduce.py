@@ -39,7 +39,8 @@ the animals, so leave memory for all of them. DIR/cache holds what frozen layers
 all rows and seeds; delete it when all is done.
 
 Studies of Table 3 go on from attention to masks: --target-saliency is a folder of saliency maps of the target's photographs
-or onnx:FILE, --segment.SETTING a setting of attnbn segment train for all rows. They write masks.json and masks.html too.
+or a detector (unsupervised, a name of attnbn saliency --list, onnx:FILE), --segment.SETTING a setting of attnbn segment train
+for all rows. They write masks.json and masks.html too.
 """
 
 
@@ -135,7 +136,7 @@ def _parser() -> Parser:
     options.add_argument(
         "--target-saliency",
         metavar="PATH_OR_DETECTOR",
-        help="for Table 3: a folder of the target's saliency or onnx:FILE",
+        help="for Table 3: a folder of the target's saliency maps, or a detector",
     )
     options.add_argument("--rows", nargs="+", metavar="ROW", help="short names, e.g. grad-cam attnbn (default all)")
     options.add_argument(

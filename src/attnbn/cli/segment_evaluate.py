@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnbn.cli.options import add_json, add_look, add_run, add_skip_broken, look_of, parser
+from attnbn.cli.options import add_json, add_look, add_run, add_skip_broken, check_alone, look_of, parser
 from attnbn.cli.outcome import say_broken
 from attnbn.cli.progress import bar, per_cent
 
@@ -20,6 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     add_look(options)
     add_json(options, "the figures, as fractions,")
     given = options.parse_args(arguments)
+    check_alone("attnbn segment evaluate")
 
     from attnbn.experiments.segmentation.evaluate import evaluate_segmenter
     from attnbn.io.atomic import write_json

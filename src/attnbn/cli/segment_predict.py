@@ -41,9 +41,9 @@ def main(arguments: Sequence[str]) -> None:
 
     from attnbn.inference.load_segmenter import load_segmenter
     from attnbn.inference.segment_files import segment_to_files
-    from attnbn.training.devices import check_device
+    from attnbn.training.devices import own_device
 
-    trained = load_segmenter(given.run, checkpoint=given.checkpoint, device=check_device(given.device))
+    trained = load_segmenter(given.run, checkpoint=given.checkpoint, device=own_device(given.device))
     say_unfinished(trained.unfinished)
     with bar() as progress:
         done = segment_to_files(

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from attnbn.cli.messages import plain
+from attnbn.cli.plain_settings import check_values, check_words
 from attnbn.config import PLACES
 from attnbn.io.errors import InputError
+from attnbn.io.yaml_file import read_yaml
 from attnbn.recipes import path_of
 
 Config = TypeVar("Config")
@@ -67,7 +69,8 @@ def parse_settings(
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --output holds")
     parser.add_class_arguments(kind, None)
     fields: dict[str, Any] = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    argv = _recipe_first(list(arguments), fields["kind"].default if "kind" in fields else "bridge")
+    argv = _recipe_first(list(arguments), kind, fields["kind"].default if "kind" in fields else "bridge")
+    check_words(kind, argv)
     try:
         parsed = parser.parse_args(argv)
         values = parser.instantiate(parsed)
@@ -84,7 +87,7 @@ def parse_settings(
     return Command(config, values.resume, places, bool(values.overwrite))
 
 
-def _recipe_first(argv: list[str], kind: str) -> list[str]:
+def _recipe_first(argv: list[str], settings: type[Any], kind: str) -> list[str]:
     """The recipe's name as a path and moved to the front, so that options win wherever they stand."""
     front: list[str] = []
     rest: list[str] = []
@@ -97,7 +100,7 @@ def _recipe_first(argv: list[str], kind: str) -> list[str]:
         name = value if equals else next(words, None)
         if name is None:
             raise InputError("expected a recipe or a YAML file after --config (see attnbn recipes)")
-        front += ["--config", str(_readable(path_of(name), kind))]
+        front += ["--config", str(_readable(path_of(name), settings, kind))]
     return front + rest
 
 
@@ -105,17 +108,13 @@ _USED_BY = {"segment": "attnbn segment train", "bridge": "attnbn train", "adapt"
 _TOLD = {"segment": " (a file for it says kind: segment)", "bridge": "", "adapt": " (a file for it says kind: adapt)"}
 
 
-def _readable(path: Path, kind: str) -> Path:
+def _readable(path: Path, settings: type[Any], kind: str) -> Path:
     """The file itself, if it is YAML of the right kind; the parser's own message would not name it."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"expected YAML, could not read it ({' '.join(str(error).split())[:120]}): {path}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"expected settings by name in a YAML file, found none: {path}")
     own = values.get("kind", "bridge")
-    if own != kind and own in _USED_BY:
+    if own != kind and isinstance(own, str) and own in _USED_BY:
         raise InputError(f"expected settings for {_USED_BY[kind]}, got those for {_USED_BY[own]}{_TOLD[kind]}: {path}")
+    check_values(settings, values, path)
     return path

@@ -193,7 +193,7 @@ def _run(plan: Plan, folder: RunFolder, say: Say, watch: Watch, resume: bool = F
     try:
         for line in plan.notes:
             say(line)
-        plan.fabric.launch()
+        plan.fabric.join()
         loop = _loop(plan, folder, say, watch)
         began = time.perf_counter()  # what frozen layers gave for a cache is every run's, not this one's alone
         loop.run(newest)

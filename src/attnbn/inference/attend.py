@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,15 @@ from torch import Tensor, nn
 from attnbn.data.images import read_image, write_mask
 from attnbn.evaluation.direct import combine
 from attnbn.inference.claim import Done, claim
+from attnbn.inference.gather import by_name, look_round
 from attnbn.inference.layers import LAST
 from attnbn.inference.maps import Fuse, full_size
 from attnbn.inference.overlay import Picture, captioned, overlay
 from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import Photographs, check_name, list_photographs
 from attnbn.inference.predict import Prediction, predict
-from attnbn.inference.shards import Shard, remaining
-from attnbn.io.atomic import write_bytes
+from attnbn.inference.shards import Shard, current_shard, remaining
+from attnbn.io.atomic import remove_parts, write_bytes
 
 MANIFEST = "attend.json"
 """Says which run and settings made the folder."""
@@ -56,6 +58,7 @@ def attend(
     workers: int = 0,
     device: str | torch.device | None = None,
     shard: Shard | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Done:
     """Write what the network sees in each photograph.
 
@@ -82,6 +85,7 @@ def attend(
         workers: Processes that read.
         device: Where the network is; None: where its weights are.
         shard: This process's share; None: as the launcher says.
+        progress: Called with the number of photographs done and to do.
 
     Returns:
         What was done by this process.
@@ -98,8 +102,10 @@ def attend(
     # The threshold is no part of the digest: it changes the masks alone, and a folder without masks has none.
     claimed = claim(folder / MANIFEST, made_by, command="attend", overwrite=overwrite, loose={"threshold": used})
     files = _Files(folder, tuple(classes), used, claimed.digest)
+    shard = current_shard() if shard is None else shard
     wanted, skipped = remaining(dataset.names, files.complete, shard)
     done = Done(skipped=skipped)
+    files.tidy(dataset.names[i] for i in wanted)
     paths = {dataset.names[i]: dataset.paths[i] for i in wanted}
     for prediction in predict(
         net, dataset, size=size, indices=wanted, **passes.settings(), batch_size=batch_size, workers=workers, device=device,
@@ -110,6 +116,10 @@ def attend(
         # Read a second time, rather than kept from the first: a batch of large photographs would fill the memory.
         files.write(prediction, read_image(paths[prediction.name]))
         done.written += 1
+        if progress is not None:
+            progress(done.written + len(done.broken), len(wanted))
+    broken = by_name([dataset.names[i] for i in wanted], files.complete, done.broken)
+    done.missing = look_round(folder, dataset.names, files.complete, claimed.digest, shard, broken).missing
     return done
 
 
@@ -148,6 +158,12 @@ class _Files:
                 return digest == self.digest and (self.threshold is None or threshold == repr(self.threshold))
         except (OSError, zipfile.BadZipFile):
             return False
+
+    def tidy(self, names: Iterable[str]) -> None:
+        """Remove what a killed process had begun to write of these photographs."""
+        suffixes = file_names(self.classes)
+        files = ((*self._paths(name), *(self._overlay(name, suffix) for suffix in suffixes)) for name in names)
+        remove_parts([self.folder / room for room in ("maps", "masks", "overlays")], chain.from_iterable(files))
 
     def write(self, prediction: Prediction, image: Tensor) -> None:
         maps_file, mask_file = self._paths(prediction.name)

@@ -26,11 +26,13 @@ class Done:
         written: Photographs done now.
         skipped: Photographs that were complete already.
         broken: One line for each photograph that could not be read.
+        missing: Photographs that other processes have still to do.
     """
 
     written: int = 0
     skipped: int = 0
     broken: list[str] = field(default_factory=list)
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,11 @@ def claim(
     folder = path.parent
     check_place(folder)
     wanted = as_stored(made_by)
+    # Hidden files: the manifest that another process of this work is just writing. Looked for before the manifest is read,
+    # which is the first file that such a process leaves.
+    occupied = folder.is_dir() and any(p.name[0] != "." for p in folder.iterdir())
     earlier = read_manifest(path)
-    # hidden files: the manifest that another process of this work is just writing
-    if earlier is None and not overwrite and folder.is_dir() and any(p.name[0] != "." for p in folder.iterdir()):
+    if earlier is None and not overwrite and occupied:
         raise InputError(
             f"expected a new or empty folder, or one that {command} made; choose another --output or say --overwrite: {folder}"
         )
@@ -149,6 +153,6 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

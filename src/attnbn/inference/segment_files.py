@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from torch import nn
 from attnbn.data.dataset import ImageDataset
 from attnbn.data.images import write_mask
 from attnbn.inference.claim import Done, claim
+from attnbn.inference.gather import by_name, look_round
 from attnbn.inference.overlay import segmentation_overlay
 from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import check_name
 from attnbn.inference.segment import Segmentation, segment_photographs
-from attnbn.inference.shards import Shard, remaining
-from attnbn.io.atomic import write_bytes
+from attnbn.inference.shards import Shard, current_shard, remaining
+from attnbn.io.atomic import remove_parts, write_bytes
 from attnbn.segment_config import CrfConfig
 
 MANIFEST = "segment.json"
@@ -93,6 +95,7 @@ def segment_to_files(
     made_by |= {"crf": None if crf is None else asdict(crf), "given_labels": dataset.title if given_labels else None}
     claimed = claim(folder / MANIFEST, made_by, command="attnbn segment predict", overwrite=overwrite)
     files = _Files(folder, ("background", *dataset.classes), probabilities, claimed.digest)
+    shard = current_shard() if shard is None else shard
     wanted, skipped = remaining(dataset.names, files.complete, shard)
     done = Done(skipped=skipped)
     files.tidy(dataset.names[index] for index in wanted)
@@ -104,6 +107,8 @@ def segment_to_files(
             claimed.announce()
         files.write(one)
         done.written += 1
+    broken = by_name([dataset.names[index] for index in wanted], files.complete, done.broken)
+    done.missing = look_round(folder, dataset.names, files.complete, claimed.digest, shard, broken).missing
     return done
 
 
@@ -134,12 +139,9 @@ class _Files:
             return False
 
     def tidy(self, names: Iterable[str]) -> None:
-        """Remove what a killed process had begun to write of these photographs (see :mod:`attnbn.io.atomic`)."""
-        targets = {path.parent / path.name[:100] for name in names for path in self._paths(name)}
-        for kind in (MASKS, OVERLAYS, PROBABILITIES):
-            for part in (self.folder / kind).rglob(".*.part"):
-                if part.parent / part.name[1:].rsplit(".", 2)[0] in targets:
-                    part.unlink(missing_ok=True)
+        """Remove what a killed process had begun to write of these photographs."""
+        files = chain.from_iterable(self._paths(name) for name in names)
+        remove_parts([self.folder / kind for kind in (MASKS, OVERLAYS, PROBABILITIES)], files)
 
     def write(self, one: Segmentation) -> None:
         mask, overlay, probabilities = self._paths(one.name)

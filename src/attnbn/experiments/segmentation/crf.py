@@ -15,6 +15,8 @@ from torch import Tensor
 from attnbn.data.images import read_image, write_mask
 from attnbn.io.atomic import write_bytes
 from attnbn.io.errors import InputError
+from attnbn.io.pictures import decoders
+from attnbn.io.reading import check_file
 from attnbn.segment_config import CrfConfig
 from attnbn.segmentation.crf import dense_crf
 
@@ -55,12 +57,7 @@ def refine_file(
         ):
             raise InputError(f"expected another file to write to than those that are read: {path}")
     pixels = read_image(image).as_subclass(Tensor)
-    given = read_probabilities(probabilities)
-    if given.shape[1:] != pixels.shape[1:]:
-        raise InputError(
-            f"expected probabilities C×{pixels.shape[1]}×{pixels.shape[2]} like the photograph {image}, "
-            f"got {'×'.join(map(str, given.shape))} (C×H×W, C first): {probabilities}"
-        )
+    given = read_probabilities(probabilities, image, (pixels.shape[1], pixels.shape[2]))
     try:
         refined = dense_crf(pixels[None].to(device), given[None].to(device), **settings.arguments())[0].cpu()
     except ValueError as error:
@@ -74,52 +71,79 @@ def refine_file(
     return float((mask != given.argmax(0)).double().mean())
 
 
-def read_probabilities(path: str | Path) -> Tensor:
+def read_probabilities(path: str | Path, image: str | Path, size: tuple[int, int]) -> Tensor:
     """Read the array ``probabilities`` of an ``.npz`` file.
+
+    What the array says of itself is checked before it is unpacked: a few megabytes may unpack to any size.
+
+    Args:
+        path: The file.
+        image: Its photograph, for messages.
+        size: ``(H, W)`` of the photograph.
 
     Returns:
         float32 ``C×H×W``.
 
     Raises:
-        InputError: There is no such file or array, the array is of another kind, or it was pickled.
+        InputError: There is no such file or array, the array is of another kind or shape, or it was pickled.
     """
+    check_file(path, "file of probabilities")
     try:
         _check_kind(path)
-        arrays = np.load(path, allow_pickle=False)
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise InputError(f"expected an .npz file with an array {KEY}, got a single array: {path}")
-        with arrays:
-            if KEY not in arrays:
+        with np.load(path, allow_pickle=False) as arrays:
+            if KEY not in arrays.files:
                 held = ", ".join(arrays.files) or "none"
                 raise InputError(f"expected an array {KEY}, got {held}; save with np.savez(path, {KEY}=...): {path}")
+            _check_header(path, image, size)
             values = arrays[KEY]
     except InputError:
         raise
-    except FileNotFoundError:
-        raise InputError(f"expected probabilities, found no file; check the path: {path}") from None
     except OSError as error:
         raise InputError(f"expected an .npz file of probabilities, got {error.strerror or error}: {path}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        Exception
+    ) as error:  # a damaged archive fails in many ways: BadZipFile, zlib.error, EOFError, ValueError, KeyError
         reason = "pickled objects, which are never read" if "pickle" in str(error) else f"a damaged file ({error})"
         raise InputError(f"expected an .npz file of plain numbers, got {reason}; save it again: {path}") from error
-    if values.ndim != 3 or not np.issubdtype(values.dtype, np.floating) or not 1 <= len(values) <= 255:
-        shape = "×".join(map(str, values.shape)) or "a single number"
-        raise InputError(f"expected {KEY} as floats C×H×W with C of 1 to 255, got {values.dtype} {shape}: {path}")
     return torch.from_numpy(values.astype(np.float32))
 
 
+def _check_header(path: str | Path, image: str | Path, size: tuple[int, int]) -> None:
+    """Refuse an array by its shape and type, of which the first bytes tell.
+
+    Raises:
+        InputError: It is no probabilities, or those of another photograph.
+        ValueError: It was pickled.
+    """
+    with zipfile.ZipFile(path) as archive, archive.open(f"{KEY}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+    if dtype.hasobject:
+        raise ValueError("a pickle")
+    shown = "×".join(map(str, shape)) or "a single number"
+    if len(shape) != 3 or not np.issubdtype(dtype, np.floating) or not 1 <= shape[0] <= 255:
+        raise InputError(f"expected {KEY} as floats C×H×W with C of 1 to 255, got {dtype} {shown}: {path}")
+    if shape[1:] != size:
+        raise InputError(
+            f"expected probabilities C×{size[0]}×{size[1]} like the photograph {image}, got {shown} (C×H×W, C first): {path}"
+        )
+
+
 def _check_kind(path: str | Path) -> None:
-    """Refuse what is no file of NumPy's: NumPy would take it for a pickle.
+    """Refuse what is no archive of NumPy's: NumPy would take it for a pickle.
 
     Raises:
         InputError: Naming the kind of picture, where it is one.
     """
     with open(path, "rb") as file:
         head = file.read(6)
-    if head.startswith((b"PK", b"\x93NUMPY")):
+    if head.startswith(b"PK"):
         return
+    if head.startswith(b"\x93NUMPY"):
+        raise InputError(f"expected an .npz file with an array {KEY}, got a single array: {path}")
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=decoders()) as picture:
             kind = f"a {picture.format} picture"
     except (OSError, Image.DecompressionBombError):
         kind = "another kind of file" if head else "an empty file"

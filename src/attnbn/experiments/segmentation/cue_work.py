@@ -53,9 +53,12 @@ class CueWork:
         self.mark = digest_of(self.made_by)
         self._begun = False
         check_place(path)
+        # Looked for before what says whose the folder is, which is the first file that another process of this work leaves;
+        # hidden ones are what it is just writing.
+        occupied = path.is_dir() and any(file.name[0] != "." for file in path.iterdir())
         begun, ended = read_manifest(path / UNFINISHED), read_manifest(path / MANIFEST)
         earlier = ended if begun is None else begun
-        if earlier is None and path.is_dir() and any(path.iterdir()):
+        if earlier is None and occupied:
             raise InputError(
                 f"expected a new or empty folder, or one that attnbn cues made; choose another --output: {path}"
             )

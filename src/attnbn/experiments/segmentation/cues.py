@@ -20,22 +20,23 @@ from attnbn.data.dataset import ImageDataset
 from attnbn.data.open import has_masks, open_dataset, place_of
 from attnbn.experiments.segmentation.cue_work import PAGE, REPORT, CueWork
 from attnbn.inference.claim import Done
+from attnbn.inference.gather import by_name, look_round
 from attnbn.inference.layers import LAST
 from attnbn.inference.load import TrainedRun, load, read_config
 from attnbn.inference.maps import Fuse
 from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import check_name
 from attnbn.inference.predict import predict
-from attnbn.inference.shards import Shard, remaining
+from attnbn.inference.shards import Shard, current_shard, remaining
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
 from attnbn.io.run_folder import RunFolder
 from attnbn.report.cues import CueTally, Shown, write_page
+from attnbn.saliency.detector import Detector
 from attnbn.saliency.files import SaliencyFolder
-from attnbn.saliency.onnx import OnnxDetector
-from attnbn.saliency.open import SaliencyMaps, open_saliency
+from attnbn.saliency.open import open_saliency
 from attnbn.segmentation.cues import AgainstBackground, Conflict, make_cues
-from attnbn.training.devices import check_device
+from attnbn.training.devices import own_device
 
 MOST_CLASSES = 254
 """A mask's values hold no more beside the background and the unknown."""
@@ -83,12 +84,10 @@ class CuesMade(Done):
     """What :func:`write_cues` did.
 
     Attributes:
-        missing: Photographs that other processes have still to do.
         notes: One line each about what was left out or assumed.
         report: What stands in ``report.json``; None as long as photographs are missing.
     """
 
-    missing: int = 0
     notes: list[str] = field(default_factory=list)
     report: dict[str, Any] | None = None
 
@@ -121,7 +120,8 @@ def write_cues(
         target: ``KIND:PATH`` of the photographs.
         split: Of the data set.
         output: The folder; see :mod:`attnbn.data.cue_files`.
-        saliency: A folder of maps or ``onnx:FILE``; None: the background comes from low attention.
+        saliency: A folder of maps or a detector, as :func:`~attnbn.saliency.open.open_saliency` takes them; None: the
+            background comes from low attention.
         settings: How attention and saliency become cues; None: the literature's.
         checkpoint: ``last`` or ``best``.
         scales: This and the next three as in :func:`attnbn.inference.predict.predict`.
@@ -158,6 +158,7 @@ def write_cues(
         "settings": {**asdict(settings), **passes.settings(), "saliency": described},
     }
     folder = CueWork(Path(output).expanduser(), trained.classes, settings.grid, made_by, overwrite)
+    shard = current_shard() if shard is None else shard
     own, done.skipped = remaining(names, folder.complete, shard)
     wanted = [indices[i] for i in own]
     place = {dataset.names[index]: index for index in wanted}
@@ -171,14 +172,16 @@ def write_cues(
         done.written += 1
         if progress is not None:
             progress(done.written + len(done.broken), len(wanted))
-    ready = [name for name in names if folder.complete(name)]
-    done.missing = len(names) - len(ready) - len(done.broken)
+    broken = by_name([names[i] for i in own], folder.complete, done.broken)
+    done.missing, left_out = look_round(folder.path, names, folder.complete, folder.mark, shard, broken)
     if done.missing == 0:
+        ready = [name for name in names if name not in left_out]
         if not ready:
             raise InputError(f"expected photographs to make cues of, got none that can be read: {dataset.title}")
         done.report = None if done.written else folder.report(ready)
         if done.report is None:
-            done.report = _finish(folder, ready, _Looks(dataset, source, _Truth(target, split, trained)), done)
+            looks = _Looks(dataset, source, _Truth(target, split, trained))
+            done.report = _finish(folder, ready, looks, done.notes, list(left_out.values()))
     return done
 
 
@@ -190,7 +193,7 @@ def _classifier(run: str | os.PathLike[str], checkpoint: str, device: str) -> Tr
         raise InputError(
             f"expected a finished run, got an unfinished one; finish it with attnbn train --resume {folder.path}"
         )
-    trained = load(run, checkpoint=checkpoint, device=check_device(device))
+    trained = load(run, checkpoint=checkpoint, device=own_device(device))
     if len(trained.classes) > MOST_CLASSES:
         raise InputError(f"expected a run of at most {MOST_CLASSES} classes, got {len(trained.classes)}: {folder.path}")
     return trained
@@ -216,7 +219,7 @@ def _labelled(dataset: ImageDataset, notes: list[str]) -> list[int]:
     return known.nonzero().flatten().tolist()
 
 
-def _saliency(spec: str | None, names: Sequence[str]) -> tuple[SaliencyMaps | None, dict[str, Any] | None]:
+def _saliency(spec: str | None, names: Sequence[str]) -> tuple[SaliencyFolder | Detector | None, dict[str, Any] | None]:
     """Where saliency comes from, with a map for every photograph, and what tells it from another."""
     if spec is None:
         return None, None
@@ -224,12 +227,11 @@ def _saliency(spec: str | None, names: Sequence[str]) -> tuple[SaliencyMaps | No
     if isinstance(source, SaliencyFolder):
         source.check(names)
         return source, {"folder": os.fspath(source.path.resolve())}
-    assert isinstance(source, OnnxDetector)
     return source, source.identity()
 
 
 def _saliency_of(
-    source: SaliencyMaps | None, dataset: ImageDataset, index: int, size: tuple[int, int]
+    source: SaliencyFolder | Detector | None, dataset: ImageDataset, index: int, size: tuple[int, int]
 ) -> Tensor | None:
     """The saliency of a photograph of H×W; only a detector needs the photograph itself, which is read for it once more."""
     if source is None:
@@ -292,7 +294,7 @@ class _Looks:
     """
 
     dataset: ImageDataset
-    source: SaliencyMaps | None
+    source: SaliencyFolder | Detector | None
     truth: _Truth
 
     def shown(self, name: str, cues: Tensor, labels: Sequence[int]) -> Shown:
@@ -304,15 +306,20 @@ class _Looks:
         return Shown(name, image, cues, labels, saliency, self.truth.of(name))
 
 
-def _finish(folder: CueWork, names: Sequence[str], looks: _Looks, done: CuesMade) -> dict[str, Any]:
-    """Gather the cues of all photographs and write what stands for them all."""
+def _finish(
+    folder: CueWork, names: Sequence[str], looks: _Looks, notes: Sequence[str], left_out: Sequence[str]
+) -> dict[str, Any]:
+    """Gather the cues of all photographs, whichever process made them, and write what stands for them all.
+
+    Two processes that end at the same time both do so, each writing the same files whole.
+    """
     write_archive(folder.path, names)
     tally = CueTally(folder.classes)
     for name in names:
         tally.add(name, *folder.read(name), looks.truth.of(name))
-    left_out = list(looks.truth.left_out)
-    notes = [*done.notes, *(f"without its mask: {line}" for line in left_out)]
-    more = {"notes": notes, "left_out": done.broken, "masks_left_out": left_out}
+    without = list(looks.truth.left_out)
+    notes = [*notes, *(f"without its mask: {line}" for line in without)]
+    more = {"notes": notes, "left_out": list(left_out), "masks_left_out": without}
     report = {**folder.made_by, **tally.figures(), **more}
     write_json(folder.path / REPORT, report)
     photographs = [looks.shown(name, *folder.read(name)) for name in tally.chosen()]

@@ -19,7 +19,7 @@ from attnbn.inference.saliency import write_saliency
 from attnbn.inference.saliency_sources import list_sources
 from attnbn.io.atomic import write_json
 from attnbn.io.run_folder import METRICS
-from attnbn.saliency.onnx import OnnxDetector
+from attnbn.saliency.files import SaliencyFolder
 from attnbn.saliency.open import open_saliency
 from attnbn.segment_config import SegmentConfig, check_segment_config
 from attnbn.training.loop import Progress
@@ -96,7 +96,7 @@ class MaskReproduction:
     def _saliency(self, spec: str, run: Run) -> str:
         """A detector's maps of all photographs, made once for all rows; a folder as it is."""
         source = open_saliency(spec)
-        if not isinstance(source, OnnxDetector):
+        if isinstance(source, SaliencyFolder):
             return spec
         folder = self.classifiers.output / "saliency"
         target = run.config.data.target
