@@ -84,20 +84,21 @@ def resident() -> float | None:
 
 
 def with_children() -> float | None:
-    """Memory in MiB of this process and of those that read for it, what they share counted once."""
-    parts = [
-        _proportional(process.pid)
-        for process in (multiprocessing.current_process(), *multiprocessing.active_children())
-    ]
+    """Memory in MiB of this process and of those that read for it, what they share counted once.
+
+    Files mapped into memory (libraries) are left out: how much of them counts as ours depends on who else has them mapped.
+    """
+    processes = (multiprocessing.current_process(), *multiprocessing.active_children())
+    parts = [_own_share(process.pid) for process in processes]
     return sum(parts) if all(parts) else resident()
 
 
-def _proportional(process: int | None) -> float:
+def _own_share(process: int | None) -> float:
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except OSError:  # it has just ended, or the system does not tell
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 def reset_peak() -> None:

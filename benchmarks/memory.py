@@ -77,7 +77,11 @@ class Sampler:
     def record(self) -> dict[str, Any]:
         """All samples, how fast they rise, and by how much from the first tenth to the end."""
         slopes = [measure.slope(samples) for samples in (self.process, self.gpu) if len(samples) > 2]
-        grown = max(samples[-1][1] - samples[len(samples) // 10][1] for samples in (self.process, self.gpu) if samples)
+        grown = max(
+            samples[-1][1] - samples[max(len(samples) // 10 - 1, 0)][1]
+            for samples in (self.process, self.gpu)
+            if samples
+        )
         return {"what": self.what, "process": self.process, "gpu": self.gpu, "slopes": slopes, "grown": grown}
 
 
@@ -97,6 +101,7 @@ def write_photographs(folder: Path, count: int, distinct: int, side: int) -> Non
 def read_many(given: argparse.Namespace, device: torch.device, folder: Path) -> dict[str, Any]:
     """An epoch of the training's loader, from opening the folder on."""
     write_photographs(folder / "photographs", given.files, -(-given.files // LINKS), given.little)
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # the list of so many files is kept; not beyond this run
     dataset = open_dataset(f"folders:{folder / 'photographs'}", split="train")
     augment = Augment(train_transform(given.size))
     stream = Stream("target", dataset, augment, collate, seed=0, batch_size=BATCH)

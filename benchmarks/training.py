@@ -1,11 +1,8 @@
-"""What each loss term adds to a training step, and whether the loader keeps up with the network.
+"""What each loss term adds to a training step.
 
-Steps: forward, backward and optimiser of the task that ``attnbn train`` trains, on batches already at hand, one row of
-the paper's Table 1 after the other in turns. The goal: L_ac costs at most 1.05 times the step without. GFLOP are
-counted, not timed, so that they say the same on any machine.
-
-Loader: photographs of 375×500 with saliency maps of the same size, written by this program, read, decoded and
-augmented as in training; images a second for several numbers of worker processes, beside what the step consumes.
+Forward, backward and optimiser of the task that ``attnbn train`` trains, on batches already at hand, one row of the paper's
+Table 1 after the other in turns. The goal: L_ac costs at most 1.05 times the step without. GFLOP are counted, not timed, so
+that they say the same on any machine. What reading costs, ``loader.py`` says.
 """
 
 from __future__ import annotations
@@ -13,29 +10,19 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import measure
-import numpy as np
 import torch
-from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnbn.config import LossConfig, ModelConfig, Phase, TrainingConfig
-from attnbn.data.collate import Batch, collate
-from attnbn.data.open import open_dataset
-from attnbn.data.transforms import train_transform
-from attnbn.experiments.feeds import Augment
+from attnbn.data.collate import Batch
 from attnbn.io.atomic import write_json
 from attnbn.models.build import build_discriminator, build_network
-from attnbn.saliency.files import SaliencyFolder
 from attnbn.tasks.alignment import Adversarial
 from attnbn.tasks.bridge import Bridge
-from attnbn.training.streams import Stream
 
 CLASSES = 20
 ROWS = {
@@ -49,8 +36,6 @@ BASES = {"L_s-cl": "L_s-cl", "L_s-cl + L_ac": "L_s-cl"}
 """A row is compared with classification alone on the same streams; by default on both."""
 BOTH = "L_s-cl + L_t-cl"
 GOAL = 1.05
-HEIGHT, WIDTH = 375, 500
-WARM = 4
 
 
 def random_batch(size: int, images: int, device: torch.device) -> Batch:
@@ -118,55 +103,14 @@ def measure_steps(given: argparse.Namespace, device: torch.device) -> list[dict[
     return records
 
 
-def write_photographs(folder: Path, count: int) -> None:
-    """``photos/CLASS/NAME.jpg`` with ``saliency/CLASS/NAME.png``: soft blobs and grain, as large as real ones on disk."""
-    generator = np.random.default_rng(0)
-    for i in range(count):
-        name = f"{'ab'[i % 2]}/{i:05d}"
-        blobs = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((WIDTH, HEIGHT))
-        grain = generator.normal(0, 8, (HEIGHT, WIDTH, 3))
-        photo = Image.fromarray(np.clip(np.asarray(blobs) + grain, 0, 255).astype(np.uint8))
-        blob = Image.fromarray(generator.integers(0, 256, (4, 5), dtype=np.uint8)).resize((WIDTH, HEIGHT))
-        for kind, ending, picture in (("photos", "jpg", photo), ("saliency", "png", blob)):
-            file = folder / kind / f"{name}.{ending}"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(file, quality=75)
-
-
-def measure_loader(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Images a second of the stream with saliency (source) and without (target)."""
-    write_photographs(folder, given.photographs)
-    records = []
-    for workers in given.workers:
-        for domain, saliency in (("source", SaliencyFolder(folder / "saliency")), ("target", None)):
-            dataset = open_dataset(f"folders:{folder / 'photos'}", split="train", saliency=saliency)
-            augment = Augment(train_transform(given.size))
-            stream = Stream(domain, dataset, augment, collate, seed=0, batch_size=given.batch)
-            # what the workers have read ahead by the first batch must not count as read in no time
-            warm = WARM * max(1, workers)
-            batches = stream.batches(0, warm + given.loader_batches, workers=workers)
-            for _ in range(warm):
-                next(batches)
-            began = time.perf_counter()
-            read = sum(len(batch.image) for batch in batches)
-            records.append(
-                {"stream": domain, "workers": workers, "images_per_second": read / (time.perf_counter() - began)}
-            )
-    return records
-
-
-def show(rows: list[dict[str, Any]], loader: list[dict[str, Any]], *, markdown: bool) -> str:
-    """Both tables."""
+def show(rows: list[dict[str, Any]], *, markdown: bool) -> str:
+    """The table."""
     header = ["step", "s", "of classification alone", "GFLOP", "of classification alone", "images/s"]
     lines: list[list[object]] = [
         [r["row"], r["seconds"], f"{r['of_base']:.3f}", r["gflop"], f"{r['gflop_of_base']:.3f}", r["images_per_second"]]
         for r in rows
     ]
-    text = measure.table(header, lines, markdown=markdown)
-    if loader:
-        lines = [[r["stream"], r["workers"], r["images_per_second"]] for r in loader]
-        text += "\n\n" + measure.table(["loader", "workers", "images/s"], lines, markdown=markdown)
-    return text
+    return measure.table(header, lines, markdown=markdown)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -176,9 +120,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.add_argument("--size", type=int, default=224, help="side of the images")
     options.add_argument("--batch", type=int, default=4, help="images per domain")
     options.add_argument("--repeats", type=int, default=7, help="rounds after the warm-up")
-    options.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], help="loader processes; none: no loader")
-    options.add_argument("--photographs", type=int, default=64, help="files to read from, over and over")
-    options.add_argument("--loader-batches", type=int, default=50, help="batches to time")
     return options.parse_args(arguments)
 
 
@@ -189,13 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
     facts = measure.machine(device)
     print(f"{given.model} at {given.size}², batch {given.batch}: " + ", ".join(f"{k} {v}" for k, v in facts.items()))
     rows = measure_steps(given, device)
-    loader = []
-    if given.workers:
-        with tempfile.TemporaryDirectory() as folder:
-            loader = measure_loader(given, Path(folder))
-    print(show(rows, loader, markdown=given.markdown))
+    print(show(rows, markdown=given.markdown))
     if given.json:
-        write_json(given.json, {"settings": vars(given), "machine": facts, "steps": rows, "loader": loader})
+        write_json(given.json, {"settings": vars(given), "machine": facts, "steps": rows})
     cost = next(r["of_base"] for r in rows if r["row"] == "L_s-cl + L_ac")
     within = cost <= GOAL
     print(f"L_ac costs {cost:.3f} times the step without; the goal of {GOAL} is {'reached' if within else 'MISSED'}")
