@@ -139,10 +139,12 @@ def test_memory(load: Callable[[str], ModuleType], tmp_path: Path, capsys: pytes
     # over so few steps the slope is noise: the bound is not what is tested here
     more = ["--steps", "8", "--every-steps", "2", "--bound", "1e9", "--most", "1e9", "--json", str(out)]
     more += ["--files", "96", "--every-files", "32", "--little", "16", "--readers", "1"]
+    more += ["--calls", "18", "--every-calls", "6"]
     assert benchmark.main([*options, *more]) == 0
-    read, predicted, attend, training = json.loads(out.read_text())["parts"]
+    read, predicted, attend, attention, training = json.loads(out.read_text())["parts"]
     assert [count for count, _ in read["process"]] == [count for count, _ in predicted["process"]] == [32, 64, 96]
     assert [count for count, _ in attend["process"]] == [16, 32, 48]
+    assert [count for count, _ in attention["process"]] == [6, 12, 18]
     assert [count for count, _ in training["process"]] == [2, 4, 6, 8]
     assert "memory is flat" in capsys.readouterr().out
 

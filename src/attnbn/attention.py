@@ -157,10 +157,7 @@ def layer_attention(
     if pairs.most == 0:
         return [features.new_zeros(0, *features.shape[-2:], dtype=_wide(features.dtype)) for features in layers]
     with torch.autocast(scores.device.type, enabled=False):
-        ones = scores.new_zeros(pairs.most, *scores.shape)
-        ones[pairs.rank, pairs.image, pairs.label] = 1
-        gradients = _products(scores, layers, ones, torch.is_grad_enabled())
-        weights = [gradient.mean((-2, -1)).transpose(0, 1) for gradient in gradients]
+        weights = _mean_gradients(scores, layers, pairs, torch.is_grad_enabled())
         return [
             _maps(_at_least_float32(features), w.to(_wide(features.dtype)), pairs, activation)
             for features, w in zip(layers, weights, strict=True)
@@ -175,10 +172,17 @@ def gradient_weights(features: Tensor, scores: Tensor, pairs: _Pairs, create_gra
     _expect_graph(scores, [features])
     if pairs.most == 0:
         return features.new_zeros(features.shape[0], 0, features.shape[1])
-    ones = scores.new_zeros(pairs.most, *scores.shape)
-    ones[pairs.rank, pairs.image, pairs.label] = 1
-    gradient = _product(scores, features, ones, create_graph)
-    return gradient.mean((-2, -1)).transpose(0, 1)
+    return _mean_gradients(scores, [features], pairs, create_graph)[0]
+
+
+def _mean_gradients(scores: Tensor, layers: Sequence[Tensor], pairs: _Pairs, create_graph: bool) -> list[Tensor]:
+    """The wanted scores' gradients at each layer, averaged over its places: ``B×K×C``, in at least float32."""
+    # one place's gradient is small, of the order of a weight over h*w: float16 would round it to nothing
+    lift = 256.0 if torch.float16 in (scores.dtype, *(features.dtype for features in layers)) else 1.0
+    chosen = scores.new_zeros(pairs.most, *scores.shape)
+    chosen[pairs.rank, pairs.image, pairs.label] = lift
+    gradients = _products(scores, layers, chosen, create_graph)
+    return [_at_least_float32(gradient).mean((-2, -1)).transpose(0, 1) / lift for gradient in gradients]
 
 
 def pooled_weights(
@@ -223,8 +227,8 @@ def _expect_graph(scores: Tensor, layers: Sequence[Tensor]) -> None:
 
 def _maps(features: Tensor, weights: Tensor, pairs: _Pairs, activation: Activation) -> Tensor:
     """Eq. 2 for padded weights ``B×K×C``; the padding is dropped at the end."""
-    batch, channels, height, width = features.shape
-    maps = torch.bmm(weights, features.reshape(batch, channels, -1))[pairs.image, pairs.rank]
+    height, width = features.shape[2:]
+    maps = torch.bmm(weights, features.flatten(2))[pairs.image, pairs.rank]
     maps = maps.reshape(-1, height, width)
     return activated(maps, activation)
 

@@ -6,11 +6,13 @@ run used, fully resolved, stands in ``config.yaml`` of its folder.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal, get_origin, get_type_hints
 
 from attnbn.io.errors import InputError
+from attnbn.io.typed import fits, in_words
 
 LOSS_TERMS = ("source_cl", "attention", "target_cl", "adversarial", "dann", "coral")
 """The four terms of Eq. 7, in the paper's order, and the two of peers that stand in the adversarial one's place."""
@@ -180,6 +182,8 @@ class TrainingConfig:
         weight_decay: L2, on all weights of the classifier.
         discriminator_lr: Learning rate of the discriminator's Adam; it follows the same schedule.
         batch_size: Images per domain and step, over all processes.
+        accumulate: Parts in which each process's share of the batch goes through the networks, one after the other, for less
+            memory; the step is that of the whole batch (but for batch normalisation, which sees each part by itself).
         phases: Trained one after the other; empty: a single one with all terms.
         epoch_steps: Steps of an epoch; None: as ``epochs`` says.
         max_steps: Stop after this many steps in all, schedule unchanged; None: at its end.
@@ -200,6 +204,7 @@ class TrainingConfig:
     weight_decay: float = 5e-4
     discriminator_lr: float = 1e-4
     batch_size: int = 16
+    accumulate: int = 1
     phases: list[Phase] = field(default_factory=list)
     epoch_steps: int | None = None
     max_steps: int | None = None
@@ -218,6 +223,8 @@ class RunConfig:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         channels_last: Keep the network's tensors with the channels innermost, which is faster nearly everywhere.
         precision: Lightning Fabric's name: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``64-true``.
+        deterministic: On a GPU use only algorithms whose result does not vary from run to run, slower ones at times, and stop
+            where there is none. The CPU's are so anyway.
         devices: Processes on this machine.
         nodes: Machines, each started with the same command by torchrun.
         workers: Loader processes per stream, on which the result does not depend; None: 4 beside a GPU, 0 on the CPU, where
@@ -234,31 +241,43 @@ class RunConfig:
     device: str = "auto"
     channels_last: bool = True
     precision: str = "32-true"
+    deterministic: bool = False
     devices: int = 1
     nodes: int = 1
     workers: int | None = None
     versions: dict[str, str] | None = None
 
 
-def config_from_dict(kind: type[Any], values: Mapping[str, Any]) -> Any:
+def config_from_dict(kind: type[Any], values: Mapping[str, Any], place: object = None, key: str = "") -> Any:
     """A configuration from the plain values of ``dataclasses.asdict``, nested ones included.
 
+    Args:
+        kind: The dataclass.
+        values: From a file that anybody may have written.
+        place: That file, for messages.
+        key: Name of the setting that holds these, for messages.
+
     Raises:
-        InputError: for a key that is not a setting.
+        InputError: for a key that is not a setting, or a value of another type.
     """
+    at = "" if place is None else f": {place}"
+    if not isinstance(values, Mapping):
+        raise InputError(f"expected {key or 'settings'} as names with values, got {type(values).__name__}{at}")
     hints = get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
+    unknown = sorted(map(str, set(values) - set(hints)))
     if unknown:
         raise InputError(
-            f"unknown setting {unknown[0]!r}, expected one of {', '.join(hints)}: written by another version?"
+            f"unknown setting {unknown[0]!r}, expected one of {', '.join(hints)}: written by another version?{at}"
         )
     built: dict[str, Any] = {}
     for name, value in values.items():
-        hint = hints[name]
+        hint, inner = hints[name], f"{key}.{name}".lstrip(".")
         if is_dataclass(hint) and isinstance(hint, type):
-            value = config_from_dict(hint, value)
-        elif hint == list[Phase]:
-            value = [config_from_dict(Phase, phase) for phase in value]
+            value = config_from_dict(hint, value, place, inner)
+        elif hint == list[Phase] and isinstance(value, list):
+            value = [config_from_dict(Phase, phase, place, inner) for phase in value]
+        elif not fits(value, hint):
+            raise InputError(f"expected {inner} as {in_words(hint)}, got {reprlib.repr(value)}{at}")
         elif get_origin(hint) is tuple:
             value = tuple(value)
         built[name] = value
@@ -333,9 +352,10 @@ def check_training(training: TrainingConfig) -> None:
     Raises:
         InputError: naming the setting, what was expected and what came.
     """
-    for name in ("batch_size", "epochs", "lr"):
+    for name in ("batch_size", "accumulate", "epochs", "lr"):
         value = getattr(training, name)
-        expect(value > 0, f"training.{name}", "of at least 1" if name == "batch_size" else "above 0", value)
+        whole = name in ("batch_size", "accumulate")
+        expect(value > 0, f"training.{name}", "of at least 1" if whole else "above 0", value)
     for name in ("max_steps", "steps", "epoch_steps"):
         value = getattr(training, name)
         expect(value is None or value > 0, f"training.{name}", "above 0", value)

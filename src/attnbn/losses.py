@@ -40,6 +40,11 @@ class Mean:
         return self.total / self.count.clamp(min=1)
 
 
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision, in which sums overflow and differences of like numbers vanish, ends where a loss begins."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def _count(count: Tensor | int, like: Tensor) -> Tensor:
     return torch.as_tensor(count, dtype=like.dtype, device=like.device)
 
@@ -112,6 +117,7 @@ def attention_loss(
             f"expected a saliency map for each attention map, got attention {tuple(attention.shape)} "
             f"and saliency {tuple(saliency.shape)}"
         )
+    attention = _at_least_float32(attention)
     if len(attention) == 0:
         return _reduced(attention.sum(), 0, reduction)
     maps = attention if normalize == "none" else normalize_by_max(attention, through=normalize == "max")
@@ -135,6 +141,7 @@ def suppression_loss(attention: Tensor, absent: Tensor) -> Mean:
     Returns:
         Over the absent classes' maps.
     """
+    attention = _at_least_float32(attention)
     peak = attention.flatten(1).amax(1) if attention.numel() else attention.new_zeros(len(attention))
     others = (attention / peak.clamp(min=1e-8)[:, None, None, None])[absent]
     return Mean(others.square().mean((-2, -1)).sum(), torch.tensor(float(len(others)), device=others.device))
@@ -162,6 +169,7 @@ def background_loss(evidence: Tensor, saliency: Tensor) -> Mean:
         raise ValueError(
             f"expected a saliency map for each image, got evidence {tuple(evidence.shape)} and saliency {tuple(saliency.shape)}"
         )
+    evidence = _at_least_float32(evidence)
     count = torch.tensor(float(len(evidence)), device=evidence.device)
     if len(evidence) == 0:
         return Mean(evidence.sum(), count)
@@ -200,6 +208,7 @@ def classification_loss(
     """
     if scores.shape != labels.shape:
         raise ValueError(f"expected labels of shape {tuple(scores.shape)}, got {tuple(labels.shape)}")
+    scores = _at_least_float32(scores)
     known = ~labels.isnan()
     targets = torch.where(known, labels, 0).to(scores.dtype)
     # where, not a product: it keeps an ignored entry out of the gradient even if its score is infinite
@@ -251,6 +260,7 @@ def domain_cross_entropy(source: Tensor, target: Tensor) -> Mean:
     """
     if len(source) != len(target):
         raise ValueError(f"expected as many target features as source features, got {len(source)} and {len(target)}")
+    source, target = _at_least_float32(source), _at_least_float32(target)
     on_source = F.softplus(-source).flatten(1).mean(1)
     on_target = F.softplus(target).flatten(1).mean(1)
     return Mean((on_source + on_target).sum(), _count(len(source), on_source))
@@ -268,8 +278,8 @@ def domain_accuracy(source: Tensor, target: Tensor) -> Mean:
     >>> float(domain_accuracy(torch.tensor([[2.0], [-1.0]]), torch.tensor([[-3.0], [-0.5]])).value())
     0.75
     """
-    right = (source > 0).sum() + (target <= 0).sum()
-    return Mean(right.to(source.dtype), _count(source.numel() + target.numel(), source), weight=0.0)
+    right = ((source > 0).sum() + (target <= 0).sum()).to(torch.promote_types(source.dtype, torch.float32))
+    return Mean(right, _count(source.numel() + target.numel(), right), weight=0.0)
 
 
 @overload
@@ -290,7 +300,8 @@ def adversarial_loss(
         target: F_t, ``B×C×h×w``, with its graph.
         reduction: ``mean``, or ``parts`` for a :class:`Mean` over images.
     """
-    return _reduced(F.softplus(-discriminator(target)).flatten(1).mean(1).sum(), len(target), reduction)
+    logits = _at_least_float32(discriminator(target))
+    return _reduced(F.softplus(-logits).flatten(1).mean(1).sum(), len(target), reduction)
 
 
 def coral_loss(source: Tensor, target: Tensor) -> Tensor:
@@ -319,6 +330,6 @@ def _covariance(features: Tensor) -> Tensor:
     """``d×d``, unbiased. Centred first, which is the paper's ``D'D - (1'D)'(1'D)/n`` without its cancellation."""
     if len(features) < 2:
         raise ValueError(f"expected at least 2 images of each domain for a covariance, got {len(features)}")
-    wide = features.to(torch.promote_types(features.dtype, torch.float32))
+    wide = _at_least_float32(features)
     centred = wide - wide.mean(0)
     return centred.T @ centred / (len(features) - 1)

@@ -148,6 +148,7 @@ class SegmentConfig:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         channels_last: Keep the network's tensors with the channels innermost, which is faster nearly everywhere.
         precision: Lightning Fabric's name: ``32-true``, ``bf16-mixed``, ``16-mixed`` or ``64-true``.
+        deterministic: On a GPU use only algorithms whose result does not vary from run to run.
         devices: Processes on this machine.
         nodes: Machines, each started with the same command by torchrun.
         workers: Loader processes, on which the result does not depend; None: 4 beside a GPU, 0 on the CPU.
@@ -168,6 +169,7 @@ class SegmentConfig:
     device: str = "auto"
     channels_last: bool = True
     precision: str = "32-true"
+    deterministic: bool = False
     devices: int = 1
     nodes: int = 1
     workers: int | None = None

@@ -61,7 +61,7 @@ def test_what_shows_no_other_class_of_the_data_set() -> None:
     part = only_single_of_own(run, whole(*rows))
     assert part.names == ["one"] and part.labels is not None and part.labels.tolist() == [[1, 0, 0]]
     assert part.notes == [
-        "left out 1 of 4 images: 1 of several classes, 2 that show, or may show, another class of the data set "
+        "left out 3 of 4 images: 1 of several classes, 2 that show, or may show, another class of the data set "
         "(data.single_label own)"
     ]
     assert only_single_of_own(part, whole(*rows)) is part
@@ -72,7 +72,7 @@ def test_none_shows_one_class_alone() -> None:
     with pytest.raises(InputError) as caught:
         only_single_of_own(run, whole(*[[1.0, 0, 0, 0, 1]] * 5))
     assert str(caught.value) == (
-        "expected images of exactly one of the 5 classes of the data set, left out 1 that show, or may show, another class "
+        "expected images of exactly one of the 5 classes of the data set, left out 1 of 1 images: 1 that show, or may show, another class "
         "of the data set (data.single_label own); set data.single_label true to count the run's classes alone: voc:here val"
     )
     with pytest.raises(ValueError, match="got none of stranger"):

@@ -420,10 +420,18 @@ def test_what_a_table_wants_in_vain_and_leaves_out(simple: Path) -> None:
 def test_classes_that_no_simple_data_set_has(simple: Path) -> None:
     specs = [f"caltech256:{simple}", f"imagenet:{simple}"]
     errors = [f for f in check_data(specs, class_map="voc20", workers=1).findings if f.severity == "error"]
-    assert {f.expected for f in errors} == {
-        f"photographs of class {n!r}" for n in VOC_CLASSES if n not in ("cat", "dog", "horse")
-    }
-    assert all(f.kind == "class-absent" and f.dataset == " + ".join(specs) for f in errors)
+    absent = ", ".join(n for n in VOC_CLASSES if n not in ("cat", "dog", "horse"))
+    assert [f.line() for f in errors] == [
+        f"expected photographs of every class of the table voc20, got none of {absent}; check and train with "
+        f"--classes cat,dog,horse, or name another source beside it that has them: {' + '.join(specs)}"
+    ]
+    (single,) = [f for f in check_data(specs[:1], class_map="voc20").findings if f.severity == "error"]
+    assert single.kind == "class-absent" and "none of aeroplane" in single.got and " cat," in single.got
+    assert "--classes dog,horse, or name another source" in single.remedy
+    named = check_data(specs, class_map="voc20", classes="cow,dog,sheep").findings
+    assert {f.expected for f in named if f.severity == "error"} == {
+        "photographs of class 'cow'", "photographs of class 'sheep'"
+    }  # fmt: skip
     alone = [f for f in check_data(specs[:1], class_map="voc20", classes="cat,dog").findings if f.severity == "error"]
     assert [(f.kind, f.dataset, f.expected) for f in alone] == [
         ("class-absent", specs[0], "photographs of class 'cat'")
@@ -461,5 +469,85 @@ def test_a_folder_of_photographs_and_masks(tmp_path: Path) -> None:
     assert checked.findings == [] and checked.as_json()["datasets"][0]["masks"] == 3
     assert checked.as_json()["datasets"][0]["classes"] == {"cat": 2, "dog": 1}
     save_mask(tmp_path / "set/masks/b.png", half(2, (48, 60)))
+    tabled = check_data([f"masks:{tmp_path / 'set'}"], class_map="voc20", workers=1).findings
+    (absent,) = [f for f in tabled if f.kind == "class-absent"]
+    assert absent.remedy == "check and train with --classes cat,dog, or choose another split"
     findings = check_data([f"masks:{tmp_path / 'set'}"], workers=1).findings
     assert [(f.kind, f.severity) for f in findings] == [("mask-unreadable", "error")] and "48×60" in findings[0].got
+
+
+def test_one_list_of_a_class_is_missing(voc: Path) -> None:
+    (voc / "ImageSets/Main/dog_train.txt").unlink()
+    (finding,) = [f for f in check_data([f"voc:{voc}"]).findings if f.severity == "error"]
+    with pytest.raises(InputError) as refusal:
+        open_dataset(f"voc:{voc}", split="train")
+    reasons = "no ImageSets/Main/dog_train.txt; no Annotations/a.xml; no SegmentationClass/a.png"
+    assert f"found {reasons}" in str(refusal.value)
+    assert (finding.kind, finding.split, finding.files) == ("label-missing", "train", 3)
+    assert finding.line() == (
+        f"expected a label for every photograph, got {reasons} (3 photographs without); add the list or label them: {voc}"
+    )
+
+
+def test_where_the_labels_of_a_split_come_from(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (voc / "ImageSets/Main/dog_val.txt").unlink()
+    assert main(["check-data", f"voc:{voc}"]) == 0
+    out = capsys.readouterr().out
+    assert "train: 3 images, labels from ImageSets/Main\n" in out
+    assert "val: 2 images, 2 masks, labels from the masks\n" in out
+    save_mask(voc / "SegmentationClass/d.png", half(1, (20, 20)))  # an error: the reader is not asked
+    (voc / "JPEGImages/a.png").unlink()
+    (train, val) = check_data([f"voc:{voc}"]).as_json()["datasets"]
+    assert train["labels_from"] == "ImageSets/Main" and val["labels_from"] == "the masks"
+
+
+def test_the_split_of_voc_and_sbd(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["check-data", f"voc:{voc}", "--split"]
+    assert main([*command, "train_aug"]) == 2
+    assert "no split 'train_aug', for which VOC 2012 alone is not enough" in capsys.readouterr().err
+    (voc / "ImageSets/Segmentation/train.txt").write_text("a\nb\n")
+    sbd = voc.parent / "benchmark_RELEASE/dataset"
+    sbd.mkdir(parents=True)
+    (sbd / "train.txt").write_text("a\nd\n")
+    (sbd / "val.txt").write_text("c\nf\n")
+    save(voc / "JPEGImages/f.png", picture(50))
+    with (voc / "ImageSets/Main/val.txt").open("a") as file:
+        file.write("\nf\n")  # as in VOC 2012, val of Main holds photographs of train_aug
+    for label, mark in (("cat", 1), ("dog", -1)):
+        with (voc / f"ImageSets/Main/{label}_val.txt").open("a") as file:
+            file.write(f"\nf {mark}\n")
+    assert main([*command, "dev"]) == 2
+    assert "splits here: train, val, train_aug, all" in capsys.readouterr().err
+    checked = check_data([f"voc:{voc}"], splits=["train_aug", "val"])
+    trained = open_dataset(f"voc:{voc}", split="train_aug")
+    assert [part.names for part in checked.parts] == [trained.names, ["d", "e"]]
+    assert trained.names == ["a", "b", "c", "f"] and trained.labels is not None
+    assert checked.parts[0].labels.tolist() == trained.labels.tolist()
+    assert checked.parts[0].labels_from == "ImageSets/Main"
+    assert [(f.severity, f.kind, f.split) for f in checked.findings] == [("note", "train-aug", "train_aug")] * 2
+    assert [f.got for f in checked.findings] == trained.notes[:2]
+    assert check_data([f"voc:{voc}"], splits=["trainaug"]).parts[0].names == trained.names
+
+
+def test_a_class_folder_without_photographs_in_the_readers_words(simple: Path) -> None:
+    (simple / "256_ObjectCategories/198.spider").mkdir()
+    (finding,) = check_data([f"caltech256:{simple}"], workers=1).findings
+    assert finding.expected == "photographs of class 'spider'" and finding.got.startswith("none")
+    assert "got found" not in finding.line() and ", got none; " in finding.line()
+
+
+def test_saliency_maps_of_other_photographs(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    maps = folders.parent / "other"
+    for i in range(4):
+        save(maps / f"x{i}.png", Image.fromarray(half(255, (24, 32))))
+    (finding,) = check_data([f"folders:{folders}"], saliency=[str(maps)]).findings
+    assert (finding.severity, finding.kind, finding.files) == ("error", "saliency-missing", 6)
+    assert finding.line() == (
+        "none of the 6 photographs has a map, the folder has 4 of other names (e.g. x0.png, not cat/0.png); it belongs to "
+        f"other photographs: {maps}"
+    )
+    for i in range(2):
+        save(folders.parent / f"maps/cat/lost{i}.png", Image.fromarray(half(255, (24, 32))))
+    assert main(["check-data", f"folders:{folders}", "--saliency", str(folders.parent / "maps")]) == 0
+    out = capsys.readouterr().out
+    assert "note saliency-unused: 1 (2 files)\n" in out and "got 2 without" in out

@@ -71,7 +71,7 @@ def test_room_is_shared(tmp_path: Path) -> None:
 
 def test_without_doubts(tmp_path: Path) -> None:
     page = sheet(tmp_path, *made(tmp_path, {"a": 0.5, "b": 0.3, "c": 0.4}))
-    assert "Worth a look" not in page and names_on(page) == ["a", "c", "b"]
+    assert "<h2>Worth a look" not in page and names_on(page) == ["a", "c", "b"]
     assert page.count("<img") == 9 and "<div></div>" in page
 
 

@@ -46,6 +46,7 @@ def _datasets(parts: list[Mapping[str, Any]]) -> list[str]:
     for number, part in enumerate(parts, start=1):
         facts = [_images(part["images"])]
         facts += [f"{part['masks']:,} masks"] * bool(part["masks"])
+        facts += [f"labels from {part['labels_from']}"] * bool(part["labels_from"])
         if part["saliency"]:
             facts.append(f"{part['saliency_maps']:,} usable saliency maps of {part['saliency']}")
         lines.append(f"[{number}] {_title(part)}: {', '.join(facts)}")
@@ -114,7 +115,9 @@ def _findings(findings: list[Mapping[str, Any]]) -> list[str]:
         kinds.setdefault((finding["severity"], finding["kind"]), []).append(finding)
     lines = []
     for (severity, kind), members in kinds.items():
-        lines.append(f"{severity} {kind}: {len(members):,}")
+        files = sum(member["files"] for member in members)
+        stands = f" ({files:,} files)" if files != len(members) else ""
+        lines.append(f"{severity} {kind}: {len(members):,}{stands}")
         lines += [f"  {_where(member)}{member['line']}" for member in members[:SHOWN]]
         if len(members) > SHOWN:
             lines.append(f"  ... and {len(members) - SHOWN:,} more")

@@ -82,6 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(str(error), error.exit_status, argv)
     except KeyboardInterrupt as interrupt:
         return _end(str(interrupt) or "stopped", getattr(interrupt, "exit_status", 130), argv)
+    except RuntimeError as error:
+        from attnbn.data.readers import is_death, say_no_more
+
+        if not is_death(error):
+            raise
+        say_no_more()
+        # told by a signal, wherever this process is just then
+        return _end(
+            "a process that reads died, perhaps for lack of memory: run the command again (a training with --resume) with "
+            "fewer --workers",
+            1,
+            argv,
+        )
     except BrokenPipeError:
         # the reader of our output (head, less) is gone; leave nothing for the interpreter to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,6 +21,8 @@ _SETTINGS = {
 }
 """A model's settings and the options that give them."""
 
+_NONE = "no map is doubtful by its figures, which do not tell whether it marks the right thing"
+
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, detect, print."""
@@ -53,8 +55,9 @@ def main(arguments: Sequence[str]) -> None:
         page = f": {Path(given.output) / SHEET}" if given.sheet else ", summary.json names them"
         doubtful = sum(map(len, done.summary.doubtful().values()))
         if doubtful or given.sheet:
-            found = f"{doubtful:,} of {len(done.summary.figures):,} maps are" if doubtful else "no map is"
-            print(f"{found} doubtful; look before you train{page}")
+            total = len(done.summary.figures)
+            found = f"{doubtful:,} of {total:,} maps {'is' if doubtful == 1 else 'are'} doubtful" if doubtful else _NONE
+            print(f"{found}; look before you train{page}")
 
 
 def _settings(given: argparse.Namespace) -> dict[str, Any]:

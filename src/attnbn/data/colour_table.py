@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision import tv_tensors
 
-from attnbn.data.images import VOID
+from attnbn.data.images import VOID, lossy
 from attnbn.data.voc_labels import read_lines
 from attnbn.io.errors import InputError
 from attnbn.io.pictures import open_picture, to_rgb
@@ -26,7 +26,6 @@ STRAY = 0.01
 """Share of a mask's pixels that may have colours outside the table, and then count as void: smoothed edges and slips of the
 brush. More of them mean another table."""
 _VOID = frozenset(("void", "unlabelled", "unlabeled", "ignore"))
-_LOSSY = frozenset(("JPEG", "MPO", "WEBP"))
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,8 @@ class ColourTable:
             InputError: Another size, a lossy format, or too many pixels in colours outside the table.
         """
         picture = open_picture(path, "mask")
-        if picture.format in _LOSSY:
-            raise InputError(
-                f"expected a lossless mask, got {picture.format}, which blurs colours; make it anew: {path}"
-            )
+        if (kind := lossy(picture)) is not None:
+            raise InputError(f"expected a lossless mask, got {kind}, which blurs colours; make it anew: {path}")
         codes = _codes(to_rgb(picture, path))
         if size is not None and codes.shape != size:
             got = f"{codes.shape[0]}×{codes.shape[1]}"

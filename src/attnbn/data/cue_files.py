@@ -23,8 +23,13 @@ from torch import Tensor
 
 from attnbn.io.atomic import atomic_file, write_bytes
 from attnbn.io.errors import InputError
+from attnbn.io.inside import check_inside
+from attnbn.io.text import is_utf8
 
 MANIFEST, SEEDS, PICTURES, ARCHIVE = "cues.json", "seeds", "png", "localization_cues.npz"
+
+FINEST = 1024
+"""Rows and columns of a grid at most; a manifest from elsewhere must not ask for terabytes."""
 
 _REMEDY = "write it anew with attnbn cues"
 _ENTRY_TIME = (1980, 1, 1, 0, 0, 0)
@@ -86,10 +91,12 @@ class CueFolder:
             self.classes = tuple(str(name) for name in stored["classes"])
             rows, columns = stored["grid"]
             self.grid = (int(rows), int(columns))
+            if not 0 < min(self.grid) <= max(self.grid) <= FINEST:
+                raise ValueError(f"a grid of {rows}×{columns}")
             self.names = [str(name) for name in stored["names"]]
             self.left_out = [str(name) for name in stored["left_out"]]
             self.settings = dict(stored["settings"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(
                 f"expected a manifest of cues, could not read it ({error!r}); {_REMEDY}: {manifest}"
             ) from None
@@ -165,7 +172,7 @@ def read_seeds(file: Path) -> Seeds:
         InputError: The file is missing or damaged.
     """
     try:
-        with safetensors.safe_open(file, "pt") as stored:
+        with file.open("rb") as opened, safetensors.safe_open(_path_of(file, opened), "pt") as stored:
             seeds = Seeds(stored.get_tensor("seeds"), stored.get_tensor("labels"), (stored.metadata() or {})["mark"])
     except FileNotFoundError:
         raise InputError(f"expected the cues of a photograph, found no file; {_REMEDY}: {file}") from None
@@ -178,6 +185,11 @@ def read_seeds(file: Path) -> Seeds:
         shapes = f"{tuple(seeds.places.shape)} and {tuple(seeds.labels.shape)}"
         raise InputError(f"expected seeds of 3×n and labels of k, got {shapes}; {_REMEDY}: {file}")
     return seeds
+
+
+def _path_of(file: Path, opened: IO[bytes]) -> str:
+    """What safetensors, which takes paths of UTF-8 alone, can open: of a photograph with another name by its number."""
+    return str(file) if is_utf8(str(file)) else f"/dev/fd/{opened.fileno()}"
 
 
 def to_grid(places: Tensor, num_classes: int, grid: tuple[int, int], file: Path) -> Tensor:
@@ -238,6 +250,7 @@ def _write_array(into: IO[bytes], values: NDArray[np.int16]) -> None:
 
 def remove_others(folder: str | os.PathLike[str], names: Iterable[str]) -> None:
     """Remove cues and pictures of other photographs, an earlier run's, and half-written files of a process that was killed."""
+    check_inside(folder, *(Path(folder, room, "any") for room in (SEEDS, PICTURES)))
     known = list(names)
     for room, suffix, place in ((SEEDS, "safetensors", seeds_file), (PICTURES, "png", picture_file)):
         wanted = {place(folder, name) for name in known}

@@ -70,8 +70,7 @@ def read_mask(path: str | Path, num_classes: int, size: tuple[int, int] | None =
             palette whose colours and indices name different ids.
     """
     picture = open_picture(path, "mask")
-    if picture.format in _LOSSY or picture.info.get("compression") == "jpeg":
-        kind = "TIFF with JPEG's compression" if picture.format == "TIFF" else picture.format
+    if (kind := lossy(picture)) is not None:
         raise InputError(f"expected a lossless mask, got {kind}, which blurs ids; save it as PNG: {path}")
     if size is not None:
         _check_size((picture.height, picture.width), size, path)
@@ -170,6 +169,13 @@ def _check_palette(picture: Image.Image, indices: NDArray[np.uint8], path: str |
             f"expected palette indices that are class ids, got index {used[k]} in VOC's colour of id "
             f"{meant[k]} (renumbered by an editor?); save it as RGB or with VOC's palette: {path}"
         )
+
+
+def lossy(picture: Image.Image) -> str | None:
+    """The name of the format, if it keeps pixels only nearly."""
+    if picture.format == "TIFF" and picture.info.get("compression") == "jpeg":
+        return "TIFF with JPEG's compression"
+    return picture.format if picture.format in _LOSSY else None
 
 
 def write_mask(path: str | Path, mask: Tensor) -> None:

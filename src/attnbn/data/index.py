@@ -132,7 +132,7 @@ def _read(file: Path, root: Path, notes: list[str]) -> dict[str, _Folder]:
         return {}
     try:
         return _parse(content, root)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         notes.append(f"the list of files was made anew, as that of the last start is damaged: {file}")
         return {}
 
@@ -146,6 +146,8 @@ def _parse(content: bytes, root: Path) -> dict[str, _Folder]:
     header, body = json.loads(rest[: int(length)]), rest[int(length) :]
     if header["root"] != os.fspath(root.resolve()):
         raise ValueError("another data set")
+    if b"../" in body or b"\0/" in body or body.startswith(b"/"):
+        raise ValueError("names that lead elsewhere")
     folders: Mapping[str, tuple[int, int, list[list[str | int]]]] = header["folders"]
     return {
         name: _Folder(body[start:stop], [Stamp(*stamp) for stamp in stamps])  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from attnbn.data.selected import run_ids, run_labels, with_class
 from attnbn.data.voc_labels import from_masks, read_lines
 from attnbn.data.voc_layout import index_pictures, own_classes
 from attnbn.io.errors import InputError
+from attnbn.io.reading import refusal
 
 _PHOTOGRAPHS = ("images", "jpegimages", "photographs", "photos", "img", "image", "701_stillsraw_full")
 _MASKS = ("groundtruth", "masks", "segmentationclass", "labels", "annotations", "gt", "mask", "labeledapproved_full")
@@ -54,10 +55,10 @@ def find_folders(path: Path) -> Folders:
     """The folders of photographs and masks, in ``path`` or in the only folder in it.
 
     Raises:
-        InputError: There are none, or several that may be meant.
+        InputError: There are none, several that may be meant, or a folder may not be read.
     """
-    inside = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and not entry.name.startswith((".", "__"))]
-    for root, entries in ((path, inside), (inside[0], list(inside[0].iterdir())) if len(inside) == 1 else (path, [])):
+    inside = [entry for entry in _entries(path) if entry.is_dir() and not entry.name.startswith((".", "__"))]
+    for root, entries in ((path, inside), (inside[0], _entries(inside[0])) if len(inside) == 1 else (path, [])):
         photographs = [entry for entry in entries if entry.name.lower() in _PHOTOGRAPHS and entry.is_dir()]
         masks = [entry for entry in entries if entry.name.lower() in _MASKS and entry.is_dir()]
         if len(photographs) == len(masks) == 1:
@@ -71,6 +72,13 @@ def find_folders(path: Path) -> Folders:
         f"expected a folder images and a folder masks (or Images and GroundTruth, as in MSRC v2), found "
         f"{', '.join(entry.name for entry in inside[:5]) or 'no folder'}; name the two so: {path}"
     )
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise refusal(error, "folder of photographs and masks", folder) from None
 
 
 def open_masks(

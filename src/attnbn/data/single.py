@@ -61,9 +61,9 @@ def only_single_of_own(dataset: ImageDataset, whole: ImageDataset) -> ImageDatas
     if len(kept) == len(dataset):
         return dataset
     beside = sum(run) - len(kept)
-    parts = [_rest(dataset)] if not all(run) else []
-    parts += [f"{beside:,} that show, or may show, another class of the data set"] if beside else []
-    note = f"left out {', '.join(parts)} (data.single_label own)"
+    reasons = _reasons(dataset)
+    reasons += [f"{beside:,} that show, or may show, another class of the data set"] if beside else []
+    note = f"left out {len(dataset) - len(kept):,} of {len(dataset):,} images: {', '.join(reasons)} (data.single_label own)"
     if not kept:
         raise InputError(
             f"expected images of exactly one of the {len(whole.classes):,} classes of the data set, {note}; set "
@@ -100,6 +100,12 @@ def _single(labels: Tensor) -> Tensor:
 
 def _rest(dataset: ImageDataset) -> str:
     """How many images are not of exactly one class, and why."""
+    rest = len(dataset) - int(torch.count_nonzero(_single(_labels(dataset))))
+    return f"{rest:,} of {len(dataset):,} images: {', '.join(_reasons(dataset))}"
+
+
+def _reasons(dataset: ImageDataset) -> list[str]:
+    """Why images are not of exactly one class, each reason with their number."""
     labels = _labels(dataset)
     positives, unknown = (labels == 1).sum(1), labels.isnan().any(1)
     reasons = {
@@ -108,5 +114,4 @@ def _rest(dataset: ImageDataset) -> str:
         "of a class that is unknown (difficult)": unknown & (positives < 2),
     }
     counts = {reason: int(torch.count_nonzero(these)) for reason, these in reasons.items()}
-    shown = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
-    return f"{sum(counts.values()):,} of {len(dataset):,} images: {shown}"
+    return [f"{count:,} {reason}" for reason, count in counts.items() if count]

@@ -11,6 +11,7 @@ from attnbn.data.voc_augmented import augmented_lists, is_augmented, without_val
 from attnbn.data.voc_labels import class_lists, read_lines
 from attnbn.io.errors import InputError
 from attnbn.io.pictures import is_picture
+from attnbn.io.reading import refusal
 
 _MASK_FOLDERS = ("SegmentationClass", "SegmentationClassAug")
 """VOC's own masks, then those of SBD as they are commonly added; the first that has a photograph's mask wins."""
@@ -50,9 +51,17 @@ def own_classes(root: Path) -> tuple[str, ...]:
 
 
 def index_pictures(folder: Path) -> dict[str, str]:
-    """Name -> file name of the pictures in a folder; empty where it does not exist."""
+    """Name -> file name of the pictures in a folder; empty where it does not exist.
+
+    Raises:
+        InputError: Two files of one name, or the folder may not be read.
+    """
     files: dict[str, str] = {}
-    for file in sorted(os.listdir(folder)) if folder.is_dir() else ():
+    try:
+        found = sorted(os.listdir(folder)) if folder.is_dir() else []
+    except OSError as error:
+        raise refusal(error, "folder of pictures", folder) from None
+    for file in found:
         if is_picture(file):
             name = os.path.splitext(file)[0]
             if name in files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +107,21 @@ class SaliencyMaps:
         self.usable.add(name)
         return None
 
+    def foreign(self, spec: str, names: Sequence[str]) -> list[Finding]:
+        """One error where no photograph has a map, instead of one for each."""
+        if not names or any(name in self.files for name in names):
+            return []
+        first = min(self.files)
+        return [Finding("error", "saliency-missing", spec, None, str(self.path), "",
+                        f"none of the {len(names):,} photographs has a map, the folder has {len(self.files):,} of other names "
+                        f"(e.g. {self.files[first][0]}, not {names[0]}.png)",
+                        "it belongs to other photographs", len(names))]  # fmt: skip
+
     def unused(self, spec: str, names: Sequence[str]) -> list[Finding]:
         """A note on maps that belong to no photograph."""
         lone = sorted(set(self.files) - set(names))
-        if not lone:
-            return []
+        if not lone or len(lone) == len(self.files):
+            return []  # all of them: the folder is of other photographs, which is said once
         return [Finding("note", "saliency-unused", spec, None, str(self.path / self.files[lone[0]][0]),
                         "a photograph for every saliency map", f"{len(lone):,} without", "a name may be mistyped",
                         len(lone))]  # fmt: skip
@@ -167,6 +177,7 @@ def check_data(
         resolve_class_map(class_map) or {},
         splits,
         together=sum(map(is_source, specs)) > 1,
+        table=table if classes is None else None,
     )
     maps = _assign(specs, saliency)
     parts: list[Part] = []
@@ -175,10 +186,15 @@ def check_data(
         opened, found = open_parts(spec, wanted, maps.get(spec))
         parts += opened
         findings += found
+    for spec, folder in maps.items():
+        strangers = folder.foreign(spec, [name for part in parts if part.dataset == spec for name in part.names])
+        findings += strangers
+        if strangers:
+            parts = [replace(part, saliency=None) if part.dataset == spec else part for part in parts]
     whole, parts = parts, capped(parts, source_cap, seed)
     findings += nowhere(whole, wanted) + ([] if table is None else table_findings(table, whole))
     looks = look_at(parts, workers=workers, progress=progress)
-    findings += findings_of(parts, looks) + class_findings(whole) + Splits(parts).findings()
+    findings += findings_of(parts, looks) + class_findings(whole, wanted.table) + Splits(parts).findings()
     findings += agreement_findings(parts) if wanted.classes is None else []
     for spec, folder in maps.items():
         findings += folder.unused(spec, [name for part in whole if part.dataset == spec for name in part.names])
@@ -208,6 +224,7 @@ def _part_json(part: Part, maps: SaliencyMaps | None) -> dict[str, Any]:
         "split": part.split,
         "images": len(part.names),
         "masks": part.num_masks,
+        "labels_from": part.labels_from or None,
         "saliency": None if maps is None else str(maps.path),
         "saliency_maps": None if maps is None else len(maps.usable),
         "classes": dict(zip(names, together.diagonal().tolist(), strict=True)),

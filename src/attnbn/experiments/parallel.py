@@ -138,8 +138,8 @@ def _last_line(metrics: Path) -> dict[str, Any] | None:
     for text in reversed(lines):
         try:
             line: dict[str, Any] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # cut off at the front by the seek
-        if "terms" in line:
+        if isinstance(line, dict) and "terms" in line:
             return line
     return None

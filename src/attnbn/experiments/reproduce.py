@@ -26,8 +26,9 @@ from attnbn.experiments.rows import (
 )
 from attnbn.experiments.runner import versions
 from attnbn.experiments.studies import PAPER, Study, StudyRow
-from attnbn.io.atomic import write_json
+from attnbn.io.atomic import remove_parts_of, write_json
 from attnbn.io.errors import InputError
+from attnbn.io.folder_lock import alone_in
 from attnbn.io.run_folder import RESULTS, RunFolder
 from attnbn.report.ablation import AblationReport
 from attnbn.report.tables import ReportRow, known
@@ -88,6 +89,12 @@ class Reproduction:
         check_study_folder(self.output, self.study.name)
         runs = plan(self.configs, self.output, self.study.name, self.seeds)
         jobs = self._jobs(runs)
+        with alone_in(self.output):
+            return self._carry_out(runs, jobs)
+
+    def _carry_out(self, runs: Sequence[Run], jobs: Mapping[Run, Job]) -> dict[str, Any]:
+        """All of it, in a folder that is ours."""
+        remove_parts_of(self.output / RESULTS, self.output / "report.html")
         for run in runs:
             if self._finished(run):
                 self._figures[run] = score(run, self.scored_split)

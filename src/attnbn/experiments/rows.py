@@ -23,6 +23,7 @@ from attnbn.experiments.runner import Say, Watch, absolute_if_there, absolute_sp
 from attnbn.experiments.train import resume, train
 from attnbn.inference.load import read_config
 from attnbn.io.errors import InputError, RunError
+from attnbn.io.json_file import read_object
 from attnbn.io.run_folder import CONFIG, METRICS, RESULTS, RunFolder
 from attnbn.training.devices import check_device
 from attnbn.training.loop import Interrupted
@@ -121,8 +122,8 @@ def check_study_folder(output: Path, name: str) -> None:
     if not file.is_file():
         return
     try:
-        earlier = json.loads(file.read_text(encoding="utf-8")).get("study")
-    except (ValueError, AttributeError):
+        earlier = read_object(file, "results", largest=None).get("study")
+    except InputError:
         earlier = None
     if earlier != name:
         what = f"the study {earlier}" if earlier else "other results"

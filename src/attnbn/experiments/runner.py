@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attnbn.config import RunConfig
-from attnbn.io.errors import InputError
-from attnbn.io.run_folder import METRICS, Metrics, RunFolder
+from attnbn.io.errors import InputError, RunError
+from attnbn.io.run_folder import CONFIG, METRICS, Metrics, RunFolder
 from attnbn.segment_config import SegmentConfig
-from attnbn.training.checkpoint import CheckpointFolder
-from attnbn.training.devices import check_device, loader_processes, make_fabric
+from attnbn.training.checkpoint import Checkpoint, CheckpointFolder
+from attnbn.training.determinism import deterministic
+from attnbn.training.devices import check_device, loader_processes, make_fabric, together
+from attnbn.training.launch import ended_together
 from attnbn.training.loop import Every, Loop, Progress, Task, Validate
 from attnbn.training.schedules import Stretch, learning_rate_factor, place
-from attnbn.training.streams import Stream
+from attnbn.training.streams import Stream, check_shares
 
 Say = Callable[[str], None]
 Watch = Callable[[Progress], None]
@@ -77,8 +79,14 @@ def begin(plan: Plan, *, overwrite: bool, say: Say = quiet, watch: Watch = quiet
         InputError: if the folder is taken, or data turn out unusable; nothing is left then.
         RunError: if a loss is not finite or the disk is full; the checkpoints stay.
         Interrupted: after Ctrl-C, with a checkpoint written.
+
+    Where torchrun starts a training anew (``--max-restarts``) with the command line that began it, it goes on.
     """
     folder = output_folder(plan.config)
+    if _restarted(plan, folder):
+        if folder.finished:
+            return folder.results() if first_process() else {}
+        return go_on(plan, folder, say=say, watch=watch)
     if first_process():
         folder.begin(plan.stored, overwrite=overwrite)
     try:
@@ -137,10 +145,13 @@ def resume_run(
         InputError: if there is no such run, or another process is writing to it.
     """
     folder = RunFolder(run)
-    config, _ = read(folder.config(), folder.path)
+    stored = folder.config()
+    config, _ = read(stored, folder.path)
     if folder.finished:
         say(f"the run is finished already: {folder.path}")
         return folder.results()
+    if first_process() and (line := other_versions(stored.get("versions"))):
+        say(line)
     return go_on(plan(replace(config, **(places or {}), output=os.fspath(run))), folder, say=say, watch=watch)
 
 
@@ -168,10 +179,7 @@ def fabric_of(config: AnyConfig) -> Any:
         InputError: for a device that this machine lacks, or a batch that the processes cannot share evenly.
     """
     fabric = make_fabric(device=config.device, precision=config.precision, devices=config.devices, nodes=config.nodes)
-    if config.training.batch_size % fabric.world_size:
-        raise InputError(
-            f"expected training.batch_size divisible by {fabric.world_size} processes, got {config.training.batch_size}"
-        )
+    check_shares(config.training.batch_size, fabric.world_size, config.training.accumulate)
     return fabric
 
 
@@ -185,18 +193,15 @@ def _run(plan: Plan, folder: RunFolder, say: Say, watch: Watch, resume: bool = F
     """From step 0 or a checkpoint to the results, in a folder that is ours."""
     if not first_process():
         say, watch = quiet, quiet
-    newest, damaged = CheckpointFolder(folder.checkpoints).newest() if resume else (None, [])
-    for line in damaged:
-        say(f"passed over: {line}")
-    if resume:
-        say(f"continuing after step {newest.step}" if newest else "no checkpoint yet: starting at step 0")
     try:
         for line in plan.notes:
             say(line)
-        plan.fabric.join()
-        loop = _loop(plan, folder, say, watch)
-        began = time.perf_counter()  # what frozen layers gave for a cache is every run's, not this one's alone
-        loop.run(newest)
+        with ended_together(plan.fabric), deterministic(plan.config.deterministic):
+            plan.fabric.join()
+            newest = _checkpoint(plan.fabric, folder, say) if resume else None
+            loop = _loop(plan, folder, say, watch)
+            began = time.perf_counter()  # what frozen layers gave for a cache is every run's, not this one's alone
+            loop.run(newest)
         if not plan.fabric.is_global_zero:
             return {}
         results: dict[str, Any] = {"seed": plan.config.seed, "steps": plan.stretches[-1].stop, **plan.results()}
@@ -208,6 +213,29 @@ def _run(plan: Plan, folder: RunFolder, say: Say, watch: Watch, resume: bool = F
         return results
     finally:
         folder.release()
+
+
+def _checkpoint(fabric: Any, folder: RunFolder, say: Say) -> Checkpoint | None:
+    """Where to go on. Read once all processes are there, that is after the first has tidied up what a kill left behind.
+
+    Raises:
+        RunError: if the processes do not find the same.
+    """
+    newest, damaged = CheckpointFolder(folder.checkpoints).newest()
+    for line in damaged:
+        say(f"passed over: {line}")
+    found = None if newest is None else newest.sha256
+    first = fabric.broadcast(found)
+
+    def check() -> None:
+        if found != first:
+            raise RunError(f"expected all processes to find the same newest checkpoint, check the disk: {folder.path}")
+
+    together(fabric, check)
+    if newest is not None and first_process():
+        CheckpointFolder(folder.checkpoints).drop_older(newest.step)  # a kill may have come before it was done
+    say("no checkpoint yet: starting at step 0" if newest is None else f"continuing after step {newest.step}")
+    return newest
 
 
 def _loop(plan: Plan, folder: RunFolder, say: Say, watch: Watch) -> Loop:
@@ -223,9 +251,32 @@ def _loop(plan: Plan, folder: RunFolder, say: Say, watch: Watch) -> Loop:
         metrics=lambda step: Metrics(folder.path / METRICS, step),
         every=Every(training.log_every, training.checkpoint_every, training.validate_every),
         workers=loader_processes(plan.config.workers, plan.config.device),
+        accumulate=training.accumulate,
         validate=plan.validate,
         watch=watch,
     )
+
+
+def _restarted(plan: Plan, folder: RunFolder) -> bool:
+    """Whether torchrun starts this training anew after a process of it died, and the folder holds the very run it began."""
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0 or not (folder.path / CONFIG).is_file():
+        return False
+    return bool(folder.config() == dict(plan.stored))
+
+
+def other_versions(before: Mapping[str, str] | None) -> str | None:
+    """What to say of a run that was begun with other versions than these; None where they are the same.
+
+    >>> other_versions(versions()) is None
+    True
+    >>> other_versions({**versions(), "torch": "1.0"}).startswith("the run was begun with torch 1.0, now ")
+    True
+    """
+    now = versions()
+    changed = [f"{name} {old}, now {now.get(name)}" for name, old in (before or {}).items() if old != now.get(name)]
+    if not changed:
+        return None
+    return f"the run was begun with {'; '.join(changed)}: the rest may not be bit for bit what it would have been"
 
 
 def versions() -> dict[str, str]:

@@ -96,7 +96,7 @@ def _plan(config: RunConfig) -> Plan:
     check_config(config)
     check_cache(config.data.cache)
     fabric = fabric_of(config)
-    check_alignment(config, fabric.world_size)
+    check_alignment(config)
     domains = open_domains(config)
     measure = domains.source if domains.target is None else domains.target
     assert measure is not None

@@ -31,8 +31,9 @@ from attnbn.inference.overlay import Picture, captioned, overlay
 from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import Photographs, check_name, list_photographs
 from attnbn.inference.predict import Prediction, predict
-from attnbn.inference.shards import Shard, current_shard, remaining
+from attnbn.inference.shards import Shard, current_shard, own, remaining
 from attnbn.io.atomic import remove_parts, write_bytes
+from attnbn.io.inside import check_inside
 
 MANIFEST = "attend.json"
 """Says which run and settings made the folder."""
@@ -99,28 +100,29 @@ def attend(
     passes = Passes(scales, flip, layers, fuse)
     made_by = {"identity": dict(identity or {}), "classes": list(classes), "size": size} | passes.changed()
     used = threshold if masks else None
-    # The threshold is no part of the digest: it changes the masks alone, and a folder without masks has none.
-    claimed = claim(folder / MANIFEST, made_by, command="attend", overwrite=overwrite, loose={"threshold": used})
-    files = _Files(folder, tuple(classes), used, claimed.digest)
     shard = current_shard() if shard is None else shard
-    wanted, skipped = remaining(dataset.names, files.complete, shard)
-    done = Done(skipped=skipped)
-    files.tidy(dataset.names[i] for i in wanted)
-    paths = {dataset.names[i]: dataset.paths[i] for i in wanted}
-    for prediction in predict(
-        net, dataset, size=size, indices=wanted, **passes.settings(), batch_size=batch_size, workers=workers, device=device,
-        skip_broken=skip_broken, broken=done.broken,
-    ):  # fmt: skip
-        if not done.written:
-            claimed.announce()
-        # Read a second time, rather than kept from the first: a batch of large photographs would fill the memory.
-        files.write(prediction, read_image(paths[prediction.name]))
-        done.written += 1
-        if progress is not None:
-            progress(done.written + len(done.broken), len(wanted))
-    broken = by_name([dataset.names[i] for i in wanted], files.complete, done.broken)
-    done.missing = look_round(folder, dataset.names, files.complete, claimed.digest, shard, broken).missing
-    return done
+    loose = {"threshold": used}
+    # The threshold is no part of the digest: it changes the masks alone, and a folder without masks has none.
+    with claim(folder / MANIFEST, made_by, command="attend", overwrite=overwrite, loose=loose, shard=shard) as claimed:
+        files = _Files(folder, tuple(classes), used, claimed.digest)
+        wanted, skipped = remaining(dataset.names, files.complete, shard)
+        done = Done(skipped=skipped)
+        files.tidy(dataset.names[i] for i in wanted)
+        paths = {dataset.names[i]: dataset.paths[i] for i in wanted}
+        for prediction in predict(
+            net, dataset, size=size, indices=own(dataset.names, shard), only=wanted, **passes.settings(), batch_size=batch_size,
+            workers=workers, device=device, skip_broken=skip_broken, broken=done.broken,
+        ):  # fmt: skip
+            if not done.written:
+                claimed.announce()
+            # Read a second time, rather than kept from the first: a batch of large photographs would fill the memory.
+            files.write(prediction, read_image(paths[prediction.name]))
+            done.written += 1
+            if progress is not None:
+                progress(done.written + len(done.broken), len(wanted))
+        broken = by_name([dataset.names[i] for i in wanted], files.complete, done.broken)
+        done.missing = look_round(folder, dataset.names, files.complete, claimed.digest, shard, broken).missing
+        return done
 
 
 def file_names(classes: Iterable[str]) -> list[str]:
@@ -163,10 +165,13 @@ class _Files:
         """Remove what a killed process had begun to write of these photographs."""
         suffixes = file_names(self.classes)
         files = ((*self._paths(name), *(self._overlay(name, suffix) for suffix in suffixes)) for name in names)
-        remove_parts([self.folder / room for room in ("maps", "masks", "overlays")], chain.from_iterable(files))
+        rooms = [self.folder / room for room in ("maps", "masks", "overlays")]
+        check_inside(self.folder, *(room / "any" for room in rooms))
+        remove_parts(rooms, chain.from_iterable(files))
 
     def write(self, prediction: Prediction, image: Tensor) -> None:
         maps_file, mask_file = self._paths(prediction.name)
+        check_inside(self.folder, maps_file, mask_file, self._overlay(prediction.name, ""))
         suffixes = file_names(self.classes)
         if maps_file.exists():  # another run's, or without the mask wanted now: it may have seen other classes
             maps_file.unlink()

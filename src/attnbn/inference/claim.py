@@ -6,16 +6,23 @@ earlier run that is being overwritten are never taken for those of the present o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from attnbn.io.atomic import write_json
-from attnbn.io.errors import InputError
+from attnbn.inference.shards import Shard
+from attnbn.io.atomic import explained, write_json
+from attnbn.io.errors import InputError, RunError
+from attnbn.io.folder_lock import FolderLock
 from attnbn.io.run_folder import CONFIG
+
+
+_NAMED = 6
+"""Settings that are named where two makings differ; two detectors differ in nearly all of theirs."""
 
 
 @dataclass
@@ -43,20 +50,40 @@ class Claim:
         digest: Marks what this run and these settings make.
         path: The manifest's file.
         manifest: What is to stand in it; None: it stands there already.
+        lock: Of the folder; let go of at the end of a ``with`` block.
     """
 
     digest: str
     path: Path
     manifest: dict[str, Any] | None
+    lock: FolderLock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release(remove=True)
 
     def announce(self) -> None:
-        """Write the manifest; to be called when the first result is there, so that a command that fails leaves no folder."""
+        """Write the manifest; to be called when the first result is there, so that a command that fails leaves no folder.
+
+        Raises:
+            InputError: Another process has begun to write to the folder.
+            RunError: It cannot be written.
+        """
+        hold(self.lock)
         if self.manifest is not None:
             write_json(self.path, self.manifest)
 
 
 def claim(
-    path: Path, made_by: Mapping[str, Any], *, command: str, overwrite: bool, loose: Mapping[str, Any] | None = None
+    path: Path,
+    made_by: Mapping[str, Any],
+    *,
+    command: str,
+    overwrite: bool,
+    loose: Mapping[str, Any] | None = None,
+    shard: Shard = Shard(),  # noqa: B008  immutable
 ) -> Claim:
     """Claim a folder for what is about to be made.
 
@@ -67,10 +94,11 @@ def claim(
         overwrite: Take over a folder that another run or other settings made.
         loose: Settings that a part of the files alone depends on; None: without effect this time, an earlier value stays.
             They are no part of the digest.
+        shard: This process; several that share the work write to the folder together, one alone lets no other in.
 
     Raises:
-        InputError: The folder is a file or a run's own, holds the results of another run or of other settings, or was made by
-            nothing we know.
+        InputError: The folder is a file or a run's own, holds the results of another run or of other settings, was made by
+            nothing we know, or is being written by another process.
     """
     folder = path.parent
     check_place(folder)
@@ -94,7 +122,27 @@ def claim(
         )
     kept = {key: before.get(key) if value is None and not different else value for key, value in now.items()}
     manifest = {**wanted, **kept}
-    return Claim(digest_of(wanted), path, None if manifest == earlier else manifest)
+    lock = FolderLock(folder, shared=shard.world > 1)
+    if folder.is_dir():
+        hold(lock)
+    return Claim(digest_of(wanted), path, None if manifest == earlier else manifest, lock)
+
+
+def hold(lock: FolderLock) -> None:
+    """Make the folder of results, unless it is there, and let nobody else write to it.
+
+    Raises:
+        InputError: Another process is writing to it.
+        RunError: It cannot be made.
+    """
+    with explained(lock.folder):
+        lock.folder.mkdir(parents=True, exist_ok=True)
+    # without a lock, where there can be none: nothing is lost as long as one does not start the same command twice
+    with contextlib.suppress(RunError):
+        lock.take(
+            "another process is writing to this folder; wait for it or stop it first (to share the work among processes, "
+            "start them with RANK and WORLD_SIZE, as torchrun does)"
+        )
 
 
 def check_place(folder: Path) -> None:
@@ -138,7 +186,8 @@ def in_words(different: Sequence[str], earlier: Mapping[str, Any], now: Mapping[
         elif before.get("sha256") != after.get("sha256"):
             words.append("made by the same run before it was trained anew")
     rest = [key for key in different if key != "identity" or not words]
-    return "; ".join(words + ([f"{', '.join(rest)} differ"] if rest else []))
+    shown = ", ".join(rest) if len(rest) <= _NAMED else f"{', '.join(rest[:_NAMED])} and {len(rest) - _NAMED} more"
+    return "; ".join(words + ([f"{shown} differ"] if rest else []))
 
 
 def digest_of(made_by: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from attnbn.config import RunConfig, config_from_dict
 from attnbn.inference.evaluate import DEFAULT_THRESHOLD
 from attnbn.inference.restore import restore
 from attnbn.io.errors import InputError
-from attnbn.io.run_folder import RunFolder
+from attnbn.io.run_folder import CONFIG, RESULTS, RunFolder
+from attnbn.io.typed import fits
 from attnbn.models.build import build_network
 
 
@@ -64,7 +66,11 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "last", device: str |
     )
     # the best checkpoint brings the threshold of its own validation; one on held-out labels has none
     best = checkpoint == "best"
-    threshold = restored.checkpoint.state["validation"].get("threshold") if best else restored.results.get("threshold")
+    said = restored.checkpoint.state.get("validation") if best else restored.results
+    threshold = said.get("threshold") if isinstance(said, dict) else None
+    if not fits(threshold, float | None) or not 0 <= (threshold or 0) <= 1:
+        place = folder.checkpoints / checkpoint if best else folder.path / RESULTS
+        raise InputError(f"expected a threshold in [0, 1], got {reprlib.repr(threshold)}: {place}")
     return TrainedRun(
         restored.network,
         classes,
@@ -86,10 +92,25 @@ def read_config(stored: dict[str, Any], folder: Path) -> tuple[RunConfig, tuple[
         raise InputError(
             f"expected a classifier's run (of attnbn train), got a segmentation's; use attnbn segment with it: {folder}"
         )
-    config: RunConfig = config_from_dict(RunConfig, stored)
+    config: RunConfig = config_from_dict(RunConfig, stored, folder / CONFIG)
     if not isinstance(config.data.classes, list):
-        raise InputError("expected the classes of the run as a list in config.yaml: data.classes")
+        raise InputError(f"expected data.classes as a list, got {config.data.classes}: {folder / CONFIG}")
+    check_size(config.data.size, folder / CONFIG)
     return config, tuple(config.data.classes)
+
+
+LARGEST = 8192
+"""Pixels of a side that a network is shown. A run from elsewhere must not ask for terabytes."""
+
+
+def check_size(size: int, place: Path) -> None:
+    """Refuse a side that nothing can be shown at.
+
+    Raises:
+        InputError: It is below 8 or above :data:`LARGEST`.
+    """
+    if not 8 <= size <= LARGEST:
+        raise InputError(f"expected data.size of 8 to {LARGEST} pixels, got {size}: {place}")
 
 
 def activation_of(config: RunConfig) -> Any:

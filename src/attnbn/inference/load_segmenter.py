@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from attnbn.config import config_from_dict
+from attnbn.inference.load import check_size
 from attnbn.inference.restore import restore
 from attnbn.io.errors import InputError
-from attnbn.io.run_folder import RunFolder
+from attnbn.io.run_folder import CONFIG, RunFolder
 from attnbn.models.segmenters import build_segmenter
-from attnbn.segment_config import SegmentConfig
+from attnbn.segment_config import SegmentConfig, check_inference
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ def read_segment_config(stored: Mapping[str, Any], folder: Path) -> tuple[Segmen
             f"expected a segmentation's run (of attnbn segment train), got a classifier's; use attnbn attend or evaluate with "
             f"it: {folder}"
         )
-    config: SegmentConfig = config_from_dict(SegmentConfig, stored)
+    config: SegmentConfig = config_from_dict(SegmentConfig, stored, folder / CONFIG)
     if not isinstance(config.classes, list) or not config.classes:
         raise InputError(f"expected the classes of the run as a list in config.yaml, got none: {folder}")
+    check_size(config.data.size, folder / CONFIG)
+    check_inference(config.inference)
     return config, tuple(config.classes)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 def evaluating(net: nn.Module) -> Iterator[None]:
     """``net.eval()`` for the length of the block; each part gets its own mode back, frozen parts theirs."""
     modes = [(module, module.training) for module in net.modules()]
-    net.eval()
     try:
+        net.eval()
         yield
     finally:
         for module, training in modes:

@@ -6,7 +6,7 @@ the network's modes nor the global random state change, so a validation amid tra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from attnbn.inference.layers import LAST
 from attnbn.inference.maps import Fuse, full_size, max_normalized
 from attnbn.inference.modes import evaluating, parameter
 from attnbn.inference.passes import Passes, check_passes, look
-from attnbn.inference.reading import Item, Reader, batches, readable
+from attnbn.inference.reading import Item, Reader, batches, readable, whole_batches
 from attnbn.io.errors import InputError, RunError
 
 __all__ = ["Attend", "Prediction", "full_size", "max_normalized", "predict"]
@@ -57,6 +57,7 @@ def predict(
     *,
     size: int,
     indices: Sequence[int] | None = None,
+    only: Collection[int] | None = None,
     attend: Attend = "predicted",
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
@@ -75,6 +76,8 @@ def predict(
         dataset: The photographs.
         size: Side of the square that the whole photograph is resized to.
         indices: Which photographs; None: all.
+        only: Those of ``indices`` that are wanted; the others are looked at where they share a batch with one of them, so that
+            what comes of a photograph does not depend on what was done before. None: all.
         attend: Take the maps of the ``predicted`` classes (sigmoid > 0.5, else the best one) or of those that the data
             set's ``labels`` say are there, or of ``both``.
         scales: Factors on ``size``, one pass for each; scores are averaged over the passes, maps fused.
@@ -100,10 +103,13 @@ def predict(
     passes = Passes(scales, flip, layers, fuse)
     with evaluating(net):
         check_passes(net, passes, size)
-    reader = Reader(dataset, passes.sides(size), range(len(dataset)) if indices is None else indices)
+    indices = range(len(dataset)) if indices is None else indices
+    together = indices if only is None else whole_batches(indices, only, batch_size)
+    asked = None if only is None else {dataset.names[index] for index in only}
+    reader = Reader(dataset, passes.sides(size), together, only)
     groups = batches(reader, batch_size, workers, pin=device.type == "cuda")
     for items in readable(groups, skip_broken, broken):
-        yield from _forward(net, items, attend, passes, device)
+        yield from (one for one in _forward(net, items, attend, passes, device) if asked is None or one.name in asked)
 
 
 def _forward(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from attnbn.data.dataset import ImageDataset
+from attnbn.data.readers import is_death, say_no_more
 from attnbn.data.transforms import eval_transform
 from attnbn.io.errors import InputError, RunError
 
@@ -32,7 +33,7 @@ class Item(NamedTuple):
     labels: Tensor | None
 
 
-class Reader(Dataset["Item | str"]):
+class Reader(Dataset["Item | str | None"]):
     """Reads and resizes; a photograph that cannot be read becomes its message.
 
     An exception would cross from a worker wrapped in that worker's traceback, and end the worker's stream.
@@ -41,28 +42,46 @@ class Reader(Dataset["Item | str"]):
         dataset: The photographs.
         sides: Of the squares that the whole photograph is resized to, each from the photograph itself.
         indices: Which photographs.
+        only: Those of them that are wanted; of another that cannot be read nothing is said. None: all.
     """
 
-    def __init__(self, dataset: ImageDataset, sides: Sequence[int], indices: Sequence[int]) -> None:
+    def __init__(
+        self, dataset: ImageDataset, sides: Sequence[int], indices: Sequence[int], only: Collection[int] | None = None
+    ) -> None:
         self.dataset = dataset
         self.transforms = [eval_transform(side) for side in sides]
-        self.indices = indices
+        self.indices, self.only = indices, None if only is None else frozenset(only)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> Item | str:
+    def __getitem__(self, position: int) -> Item | str | None:
+        index = self.indices[position]
         try:
-            sample = self.dataset[self.indices[position]]
+            sample = self.dataset[index]
         except InputError as error:
-            return str(error)
+            return str(error) if self.only is None or index in self.only else None
         height, width = sample.image.shape[-2:]
         images = [transform(sample).image.as_subclass(Tensor) for transform in self.transforms]
         mask, labels = (None if t is None else t.as_subclass(Tensor) for t in (sample.mask, sample.labels))
         return Item(sample.name, images, (height, width), mask, labels)
 
 
-def batches(reader: Reader, batch_size: int, workers: int, pin: bool) -> Iterator[list[Item | str]]:
+def whole_batches(indices: Sequence[int], only: Collection[int], batch_size: int) -> list[int]:
+    """All photographs of those batches that hold a wanted one.
+
+    What a network says of a photograph depends, in its last bits, on those that are looked at with it. So work that goes on
+    looks at the same batches as work that was never stopped.
+
+    >>> whole_batches([0, 1, 2, 3, 4, 5, 6], {4, 6}, 3)
+    [3, 4, 5, 6]
+    """
+    only = frozenset(only)
+    groups = (indices[start : start + batch_size] for start in range(0, len(indices), batch_size))
+    return [index for group in groups if not only.isdisjoint(group) for index in group]
+
+
+def batches(reader: Reader, batch_size: int, workers: int, pin: bool) -> Iterator[list[Item | str | None]]:
     """The photographs in order, ``batch_size`` at a time; the result does not depend on the number of workers.
 
     Raises:
@@ -76,13 +95,16 @@ def batches(reader: Reader, batch_size: int, workers: int, pin: bool) -> Iterato
     )
     try:
         yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error) or isinstance(error, RunError):
+    except (RuntimeError, OSError, EOFError) as error:
+        if not workers or not is_death(error):
             raise
+        say_no_more()
         raise RunError("a process that reads photographs died (too little memory?): use fewer --workers") from error
 
 
-def readable(groups: Iterable[list[Item | str]], skip_broken: bool, broken: list[str] | None) -> Iterator[list[Item]]:
+def readable(
+    groups: Iterable[list[Item | str | None]], skip_broken: bool, broken: list[str] | None
+) -> Iterator[list[Item]]:
     """The batches without the photographs that could not be read; a batch without any other is left out.
 
     Args:
@@ -98,6 +120,8 @@ def readable(groups: Iterable[list[Item | str]], skip_broken: bool, broken: list
         for item in items:
             if isinstance(item, Item):
                 read.append(item)
+            elif item is None:
+                continue
             elif not skip_broken:
                 raise InputError(item)
             elif broken is not None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from attnbn.io.errors import InputError
-from attnbn.io.run_folder import RESULTS, RunFolder
+from attnbn.io.run_folder import CONFIG, RESULTS, RunFolder
 from attnbn.training.checkpoint import Checkpoint, CheckpointFolder
 
 
@@ -62,7 +62,8 @@ def restore(
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"the checkpoint is of another architecture than {folder.path}/config.yaml says: {reason}"
+            f"expected weights of the run's network, the checkpoint is of another architecture than {folder.path}/{CONFIG} says: "
+            f"{reason}"
         ) from error
     if channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

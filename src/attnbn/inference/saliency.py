@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from attnbn.data.images import read_image
+from attnbn.data.readers import is_death, say_no_more
 from attnbn.inference.claim import Claim, Done, claim
 from attnbn.inference.photographs import Photograph
 from attnbn.inference.saliency_summary import (
@@ -44,6 +45,7 @@ from attnbn.inference.saliency_summary import (
 from attnbn.inference.shards import Shard, current_shard, remaining
 from attnbn.io.atomic import remove_parts, write_bytes, write_json
 from attnbn.io.errors import InputError, RunError
+from attnbn.io.inside import check_inside
 from attnbn.saliency.detector import Detector
 from attnbn.saliency.onnx import OnnxDetector, resized
 
@@ -134,35 +136,37 @@ def write_saliency(
     folder = Path(output)
     made_by = {**detector.identity(), "scale": scale}
     made_by.pop("model", None)  # a file that was renamed is the same model
-    claimed = claim(folder / MANIFEST, made_by, command="attnbn saliency", overwrite=overwrite)
-    work, sources = _Work(), {source.name: source for source in photographs}
-    indices, skipped = remaining(list(sources), lambda name: _complete(folder, sources[name], claimed, work), shard)
-    wanted = [photographs[index] for index in indices]
-    remove_parts([folder], (folder / f"{source.name}.png" for source in wanted))
-    done = Detected(skipped=skipped)
+    with claim(folder / MANIFEST, made_by, command="attnbn saliency", overwrite=overwrite, shard=shard) as claimed:
+        work, sources = _Work(), {source.name: source for source in photographs}
+        indices, skipped = remaining(list(sources), lambda name: _complete(folder, sources[name], claimed, work), shard)
+        wanted = [photographs[index] for index in indices]
+        remove_parts([folder], (folder / f"{source.name}.png" for source in wanted))
+        done = Detected(skipped=skipped)
 
-    def write(job: tuple[_Read, Tensor]) -> tuple[str, MapFigures]:
-        item, saliency = job[0], resized(job[1], job[0].size)
-        pixels = (saliency[0] * 255).round().byte().numpy()
-        figures = figures_of(pixels)
-        write_bytes(folder / f"{item.name}.png", _png(pixels, claimed.digest, figures))
-        return item.name, figures
+        def write(job: tuple[_Read, Tensor]) -> tuple[str, MapFigures]:
+            item, saliency = job[0], resized(job[1], job[0].size)
+            pixels = (saliency[0] * 255).round().byte().numpy()
+            figures = figures_of(pixels)
+            file = folder / f"{item.name}.png"
+            check_inside(folder, file)
+            write_bytes(file, _png(pixels, claimed.digest, figures))
+            return item.name, figures
 
-    pool = ThreadPoolExecutor(workers)
-    try:
-        items = _readable(_read(detector, wanted, scale, pool, workers, batch_size), skip_broken, work.broken)
-        jobs = _detected(detector, items, batch_size)
-        for name, figures in _in_order(pool, write, _announced(jobs, claimed), workers + 1):
-            work.figures[name] = figures
-            done.written += 1
-            done.constant += figures.spread < _CONSTANT
-            if progress is not None:
-                progress(done.written + len(work.broken), len(wanted))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    done.broken = list(work.broken.values())
-    _sum_up(folder, list(sources), claimed.digest, shard, work, done)
-    return done
+        pool = ThreadPoolExecutor(workers)
+        try:
+            items = _readable(_read(detector, wanted, scale, pool, workers, batch_size), skip_broken, work.broken)
+            jobs = _detected(detector, items, batch_size)
+            for name, figures in _in_order(pool, write, _announced(jobs, claimed), workers + 1):
+                work.figures[name] = figures
+                done.written += 1
+                done.constant += figures.spread < _CONSTANT
+                if progress is not None:
+                    progress(done.written + len(work.broken), len(wanted))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        done.broken = list(work.broken.values())
+        _sum_up(folder, list(sources), claimed.digest, shard, work, done)
+        return done
 
 
 def _sum_up(folder: Path, names: Sequence[str], digest: str, shard: Shard, work: _Work, done: Detected) -> None:
@@ -196,9 +200,10 @@ def _read(
             read, 1, num_workers=workers, collate_fn=list, prefetch_factor=1 + batch_size, generator=generator
         ):
             yield from one
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error) or isinstance(error, RunError):
+    except (RuntimeError, OSError, EOFError) as error:
+        if not is_death(error):
             raise
+        say_no_more()
         raise RunError("a process that looks at photographs died (too little memory?): use fewer --workers") from error
 
 

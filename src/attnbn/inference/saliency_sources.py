@@ -40,6 +40,10 @@ def _is_data_set(text: str) -> bool:
     kind, colon, _ = text.partition(":")
     if not colon or os.path.exists(text) or len(kind) == 1 or set(kind) & set("/\\."):  # one letter is a drive
         return False
+    if kind.startswith("["):
+        raise InputError(
+            f"expected each data set as a word of its own, got a list; write {text.strip('[]').replace(',', '')}"
+        )
     if kind not in _KINDS:
         raise InputError(
             f"expected photographs, folders, or KIND:PATH, KIND one of {', '.join(_KINDS)}; got the kind {kind!r}: {text}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -131,12 +132,12 @@ def read_figures(path: Path, digest: str) -> MapFigures | None:
         digest: Of what is to have made it.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=("PNG",)) as picture:
             if picture.info.get(DIGEST_KEY) != digest:
                 return None
             try:
                 return MapFigures(*json.loads(picture.info[FIGURES_KEY]))
-            except (KeyError, TypeError, ValueError):  # written before maps had figures, or by another hand
+            except (KeyError, TypeError, ValueError, RecursionError):  # written before maps had any, or by another hand
                 return figures_of(np.asarray(picture.convert("L")))
     except (OSError, UnidentifiedImageError):
         return None
@@ -147,7 +148,8 @@ def write_left_out(folder: Path, shard: Shard, digest: str, lines: Mapping[str, 
 
     Args:
         folder: Of the maps.
-        shard: This process; the only one needs no such files, and removes those of several.
+        shard: This process; the only one needs no such files, and removes those of several, and what a killed one had begun to
+            write of the files that sum up.
         digest: Of what makes the maps.
         lines: By name, why a photograph could not be read.
     """
@@ -155,7 +157,7 @@ def write_left_out(folder: Path, shard: Shard, digest: str, lines: Mapping[str, 
     if shard.world > 1 and (lines or path.exists()):
         write_json(path, {"digest": digest, "left_out": dict(lines)})
     elif shard.world == 1:
-        for stale in folder.glob(".left-out.*.json"):
+        for stale in chain(folder.glob(".left-out.*.json"), folder.glob(".*.part")):
             with explained(stale):
                 stale.unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ of the network or of the global random state is changed, so a validation amid tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from attnbn.data.transforms import normalize
 from attnbn.evaluation.confusion import confusion_matrix, figures_of, in_truth
 from attnbn.inference.modes import evaluating, parameter
 from attnbn.inference.passes import Passes, check_passes
-from attnbn.inference.reading import Item, Reader, batches, readable
+from attnbn.inference.reading import Item, Reader, batches, readable, whole_batches
 from attnbn.io.atomic import without_nan
 from attnbn.io.errors import InputError, RunError
 from attnbn.segment_config import CrfConfig
@@ -70,6 +70,7 @@ def segment_photographs(
     flip: bool = False,
     crf: CrfConfig | None = None,
     indices: Sequence[int] | None = None,
+    only: Collection[int] | None = None,
     given_labels: bool = False,
     probabilities: bool = False,
     batch_size: int = 8,
@@ -89,6 +90,7 @@ def segment_photographs(
         flip: Look at the mirror image too, at each scale.
         crf: Refines the probabilities at the photograph's own size; None: no CRF.
         indices: Which photographs; None: all.
+        only: Those of ``indices`` that are wanted; as in :func:`~attnbn.inference.predict.predict`.
         given_labels: Classes that the data set's labels say are absent get no pixel, before and after the CRF; the
             background, and classes whose label is unknown, stay possible.
         probabilities: Keep the probabilities.
@@ -112,22 +114,29 @@ def segment_photographs(
     passes = Passes(scales, flip)
     with evaluating(net):
         check_passes(net, passes, size)
-    reader = _Reader(dataset, passes.sides(size), range(len(dataset)) if indices is None else indices)
+    indices = range(len(dataset)) if indices is None else indices
+    together = indices if only is None else whole_batches(indices, only, batch_size)
+    asked = None if only is None else {dataset.names[index] for index in only}
+    reader = _Reader(dataset, passes.sides(size), together, only)
     done = 0
     for items in readable(batches(reader, batch_size, workers, pin=device.type == "cuda"), skip_broken, broken):
         logits = _logits(net, items, flip, device)
         for number, item in enumerate(items):
+            if asked is not None and item.name not in asked:
+                continue
             yield _segment(item, [one[number] for one in logits], crf, given_labels, probabilities)
             done += 1
             if progress is not None:
-                progress(done + len(broken or ()), len(reader))
+                progress(done + len(broken or ()), len(indices if only is None else only))
 
 
 class _Reader(Reader):
     """The last of an item's images is the photograph itself, made smaller where it is very large."""
 
-    def __init__(self, dataset: ImageDataset, sides: Sequence[int], indices: Sequence[int]) -> None:
-        super().__init__(dataset, sides, indices)
+    def __init__(
+        self, dataset: ImageDataset, sides: Sequence[int], indices: Sequence[int], only: Collection[int] | None
+    ) -> None:
+        super().__init__(dataset, sides, indices, only)
         self.transforms.append(_shrunk)
 
 

@@ -26,8 +26,9 @@ from attnbn.inference.overlay import segmentation_overlay
 from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import check_name
 from attnbn.inference.segment import Segmentation, segment_photographs
-from attnbn.inference.shards import Shard, current_shard, remaining
+from attnbn.inference.shards import Shard, current_shard, own, remaining
 from attnbn.io.atomic import remove_parts, write_bytes
+from attnbn.io.inside import check_inside
 from attnbn.segment_config import CrfConfig
 
 MANIFEST = "segment.json"
@@ -93,23 +94,26 @@ def segment_to_files(
     how: dict[str, Any] = {"scales": list(passes.scales), "flip": flip}
     made_by = {"identity": dict(identity or {}), "classes": list(dataset.classes), "size": size} | how
     made_by |= {"crf": None if crf is None else asdict(crf), "given_labels": dataset.title if given_labels else None}
-    claimed = claim(folder / MANIFEST, made_by, command="attnbn segment predict", overwrite=overwrite)
-    files = _Files(folder, ("background", *dataset.classes), probabilities, claimed.digest)
     shard = current_shard() if shard is None else shard
-    wanted, skipped = remaining(dataset.names, files.complete, shard)
-    done = Done(skipped=skipped)
-    files.tidy(dataset.names[index] for index in wanted)
-    for one in segment_photographs(
-        net, dataset, size=size, **how, crf=crf, indices=wanted, given_labels=given_labels, probabilities=probabilities,
-        batch_size=batch_size, workers=workers, device=device, skip_broken=skip_broken, broken=done.broken, progress=progress,
-    ):  # fmt: skip
-        if not done.written:
-            claimed.announce()
-        files.write(one)
-        done.written += 1
-    broken = by_name([dataset.names[index] for index in wanted], files.complete, done.broken)
-    done.missing = look_round(folder, dataset.names, files.complete, claimed.digest, shard, broken).missing
-    return done
+    with claim(
+        folder / MANIFEST, made_by, command="attnbn segment predict", overwrite=overwrite, shard=shard
+    ) as claimed:
+        files = _Files(folder, ("background", *dataset.classes), probabilities, claimed.digest)
+        wanted, skipped = remaining(dataset.names, files.complete, shard)
+        done = Done(skipped=skipped)
+        files.tidy(dataset.names[index] for index in wanted)
+        for one in segment_photographs(
+            net, dataset, size=size, **how, crf=crf, indices=own(dataset.names, shard), only=wanted, given_labels=given_labels,
+            probabilities=probabilities, batch_size=batch_size, workers=workers, device=device, skip_broken=skip_broken,
+            broken=done.broken, progress=progress,
+        ):  # fmt: skip
+            if not done.written:
+                claimed.announce()
+            files.write(one)
+            done.written += 1
+        broken = by_name([dataset.names[index] for index in wanted], files.complete, done.broken)
+        done.missing = look_round(folder, dataset.names, files.complete, claimed.digest, shard, broken).missing
+        return done
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ class _Files:
         if not mask.is_file() or (self.probabilities and not probabilities.is_file()):
             return False
         try:
-            with Image.open(overlay) as picture:
+            with Image.open(overlay, formats=("JPEG",)) as picture:
                 return picture.info.get("comment") == self.digest.encode()
         except (OSError, UnidentifiedImageError):
             return False
@@ -141,10 +145,13 @@ class _Files:
     def tidy(self, names: Iterable[str]) -> None:
         """Remove what a killed process had begun to write of these photographs."""
         files = chain.from_iterable(self._paths(name) for name in names)
-        remove_parts([self.folder / kind for kind in (MASKS, OVERLAYS, PROBABILITIES)], files)
+        rooms = [self.folder / kind for kind in (MASKS, OVERLAYS, PROBABILITIES)]
+        check_inside(self.folder, *(room / "any" for room in rooms))
+        remove_parts(rooms, files)
 
     def write(self, one: Segmentation) -> None:
         mask, overlay, probabilities = self._paths(one.name)
+        check_inside(self.folder, mask, overlay, probabilities)
         overlay.unlink(missing_ok=True)  # another run's: it must not vouch for the mask that is written next
         probabilities.unlink(missing_ok=True)
         if one.probabilities is not None:

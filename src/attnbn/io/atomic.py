@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import math
 import os
@@ -81,6 +82,13 @@ def remove_parts(folders: Iterable[Path], files: Iterable[Path]) -> None:
         if part_stem(file) == file.name:
             for part in parts.pop(file, ()):
                 part.unlink(missing_ok=True)
+
+
+def remove_parts_of(*files: Path) -> None:
+    """Remove what a killed process had begun to write of a few files, which are nobody else's to write just now."""
+    for file in files:
+        for part in file.parent.glob(f".{glob.escape(part_stem(file))}.*.part"):
+            part.unlink(missing_ok=True)
 
 
 def _umask() -> int:

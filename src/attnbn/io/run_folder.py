@@ -7,34 +7,24 @@ its presence means that the run is finished), ``report.html``.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
-from attnbn.io.atomic import explained, write_json, write_text
+from attnbn.io.atomic import explained, remove_parts_of, write_json, write_text
 from attnbn.io.errors import InputError
+from attnbn.io.folder_lock import LOCK, FolderLock
+from attnbn.io.inside import check_inside
+from attnbn.io.json_file import read_object
+from attnbn.io.reading import read_bytes
 from attnbn.io.yaml_file import read_yaml
 
-CONFIG, METRICS, RESULTS, CHECKPOINTS, LOCK = "config.yaml", "metrics.jsonl", "results.json", "checkpoints", ".lock"
-
-
-_LOCKS: weakref.WeakSet[IO[str]] = weakref.WeakSet()
-
-
-def _close_locks() -> None:
-    for lock in _LOCKS:
-        lock.close()
-
-
-# A lock lives as long as any copy of its handle: loader processes must not keep it beyond the process that took it.
-os.register_at_fork(after_in_child=_close_locks)
+CONFIG, METRICS, RESULTS, CHECKPOINTS = "config.yaml", "metrics.jsonl", "results.json", "checkpoints"
 
 
 class RunFolder:
@@ -46,7 +36,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._lock: IO[str] | None = None
+        self._lock = FolderLock(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -81,6 +71,10 @@ class RunFolder:
         inside = {p.name for p in self.path.iterdir()}
         if not inside - {LOCK}:
             return
+        if CONFIG not in inside and self._unbegun(inside):
+            self._acquire()
+            remove_parts_of(self.path / CONFIG)
+            return
         if CONFIG not in inside:
             raise InputError(f"expected an empty or new folder for the run, it holds other files: {self.path}")
         self._acquire()  # refuses a running one, with or without --overwrite
@@ -90,9 +84,20 @@ class RunFolder:
                 f"the folder already holds {state}; choose another --output or add --overwrite: {self.path}"
             )
         with explained(self.path):
+            (self.path / RESULTS).unlink(missing_ok=True)  # first: it says that the run is finished
             shutil.rmtree(self.checkpoints, ignore_errors=True)
-            for name in (METRICS, RESULTS, "report.html", CONFIG):  # the last says that this is a run
+            for name in (METRICS, "report.html", CONFIG):  # the last says that this is a run
                 (self.path / name).unlink(missing_ok=True)
+        self._tidy()
+
+    def _unbegun(self, inside: set[str]) -> bool:
+        """Whether nothing but what :meth:`begin` makes before ``config.yaml`` is there: it was killed in between."""
+        others = {name for name in inside - {LOCK} if not (name.startswith(f".{CONFIG}.") and name.endswith(".part"))}
+        return not others - {CHECKPOINTS} and not (self.checkpoints.is_dir() and any(self.checkpoints.iterdir()))
+
+    def _tidy(self) -> None:
+        """Remove what a killed process had begun to write; the folder is locked."""
+        remove_parts_of(*(self.path / name for name in (CONFIG, METRICS, RESULTS)))
 
     def discard_unstarted(self) -> None:
         """Remove what :meth:`begin` made, if the run has no checkpoint yet."""
@@ -112,29 +117,15 @@ class RunFolder:
         """
         self.config()
         self._acquire()
+        self._tidy()
 
     def _acquire(self) -> None:
-        if self._lock is not None:
-            return
-        with explained(self.path):
-            lock = (self.path / LOCK).open("w")
-        try:
-            # the operating system lets go of it when the process ends, however it ends
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise InputError(
-                f"another process is writing to this run; wait for it or stop it first: {self.path}"
-            ) from error
-        self._lock = lock
-        _LOCKS.add(lock)
+        check_inside(self.path, self.checkpoints / "any")
+        self._lock.take("another process is writing to this run; wait for it or stop it first")
 
     def release(self) -> None:
         """Let others write."""
-        if self._lock is not None:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def config(self) -> dict[str, Any]:
         """The run's ``config.yaml``.
@@ -155,13 +146,7 @@ class RunFolder:
         path = self.path / RESULTS
         if not path.is_file():
             return {}
-        try:
-            results = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"expected JSON, could not read it ({error}): {path}") from error
-        if not isinstance(results, dict):
-            raise InputError(f"expected the results of a run, got {type(results).__name__}: {path}")
-        return results
+        return read_object(path, "the results of a run")
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write ``results.json``, which marks the run as finished."""
@@ -182,11 +167,11 @@ class Metrics:
     def __init__(self, path: Path, step: int) -> None:
         kept = []
         if step > 0 and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in read_bytes(path, "file of metrics").decode("utf-8", "replace").splitlines():
                 try:
                     if int(json.loads(line)["step"]) <= step:
                         kept.append(line + "\n")
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     continue
         write_text(path, "".join(kept))
         self.path = path

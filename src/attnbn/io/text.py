@@ -28,6 +28,19 @@ def is_text(text: str) -> bool:
     return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
+def is_utf8(text: str) -> bool:
+    r"""Whether a name's bytes are UTF-8, as not all that may name a file are.
+
+    >>> is_utf8("тигр"), is_utf8("\udcff")
+    (True, False)
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def one_line(text: str) -> str:
     """A message as one line of bearable length.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from attnbn.io.errors import InputError
 from attnbn.models.heads import PooledHead
@@ -32,12 +32,22 @@ class Backbone:
     rename: dict[str, str]
 
 
+class _PooledTo7(nn.AdaptiveAvgPool2d):
+    """VGG's pooling to 7×7, left out where pool5 gives that already, as for images of 224 pixels: it would change nothing.
+
+    On GPUs PyTorch has no deterministic gradient of it.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name is PyTorch's
+        return input if input.shape[-2:] == (7, 7) else super().forward(input)
+
+
 def _vgg(model: torchvision.models.VGG) -> Backbone:
     layers = list(model.features)
     fc6, *rest = list(model.classifier)
     # not in place: attention needs the gradient at fc6's own output, before its ReLU
     rest = [nn.ReLU() if isinstance(m, nn.ReLU) else m for m in rest]
-    head = PooledHead(nn.Sequential(layers[-1], model.avgpool), fc6, 512, nn.Sequential(*rest))
+    head = PooledHead(nn.Sequential(layers[-1], _PooledTo7(7)), fc6, 512, nn.Sequential(*rest))
     rename = {"features.": "trunk.", "classifier.0.": "head.first."}
     rename |= {f"classifier.{i + 1}.": f"head.after.{i}." for i in range(len(rest))}
     return Backbone(nn.Sequential(*layers[:-1]), head, rename)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_KEPT_FROM = 2**18
+"""A weight of fewer numbers is summed anew each time: that takes less than a millisecond."""
+
+
+def _stride(rows: int, columns: int) -> int:
+    """The largest step through a matrix that comes by every row and, having no divisor with its length, every column."""
+    return next(step for step in range(min(rows, columns), 0, -1) if math.gcd(step, columns) == 1)
 
 
 class _LinearAndSum(torch.autograd.Function):
@@ -56,7 +65,7 @@ class PooledHead(nn.Module):
         self.pool = pool
         self.first = first
         self.after = rest
-        self._summed: tuple[tuple[object, ...], Tensor] | None = None
+        self._summed: tuple[tuple[object, ...], Tensor, Tensor] | None = None
 
     def forward(self, features: Tensor) -> Tensor:
         """Scores ``B×N`` of features ``B×C×h×w``."""
@@ -88,19 +97,22 @@ class PooledHead(nn.Module):
     def summed_weight(self) -> Tensor:
         """The first layer's weight summed over pooled positions, ``K×C``; kept between calls where nothing is trained.
 
-        For VGG16 that is a sum over 4096×512×49 numbers, as long as a good part of the forward pass.
+        For VGG16 that is a sum over 4096×512×49 numbers, as long as a good part of the forward pass. It is made anew once
+        the weight was changed. A change through ``weight.data`` is not counted by PyTorch: it is known by a sample of the
+        numbers, some of every row and every column.
         """
         weight = self.first.weight
         if torch.is_grad_enabled() and weight.requires_grad:
             self._summed = None
             return self._sum(weight)
-        if weight.is_inference():  # it keeps no count of its changes
+        if weight.is_inference() or weight.numel() < _KEPT_FROM:  # the former keeps no count of its changes
             return self._sum(weight)
         state = (weight.data_ptr(), weight._version, weight.dtype, weight.device)
-        if self._summed is None or self._summed[0] != state:
+        sample = weight.detach().flatten()[:: _stride(*weight.shape)]
+        if self._summed is None or self._summed[0] != state or not torch.equal(self._summed[1], sample):
             with torch.no_grad():
-                self._summed = (state, self._sum(weight))
-        return self._summed[1]
+                self._summed = (state, sample.clone(), self._sum(weight))
+        return self._summed[2]
 
     def _sum(self, weight: Tensor) -> Tensor:
         return weight.reshape(weight.shape[0], self.channels, -1).sum(-1)

@@ -119,7 +119,7 @@ class TappedClassifier(nn.Module):
         tapped: list[Tensor] = []
 
         def tap(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            if attend is not None and not (train and output.requires_grad):
+            if attend is not None and isinstance(output, Tensor) and not (train and output.requires_grad):
                 torch.set_grad_enabled(True)  # from here to the scores; restored below
                 # a copy that is no leaf: what follows may work in place (DenseNet's ReLU does)
                 output = output.detach().requires_grad_().clone()
@@ -129,7 +129,12 @@ class TappedClassifier(nn.Module):
         hook = self.classifier.get_submodule(self.layer).register_forward_hook(tap)
         try:
             scores = self.classifier(images)
-            if len(tapped) != 1 or tapped[0].ndim != 4:
+            if not isinstance(scores, Tensor):
+                raise ValueError(
+                    f"expected logits B×N of {type(self.classifier).__name__}, got {type(scores).__name__}: a network with "
+                    "outputs beside them (aux_logits) gives the logits alone in evaluation or when built without"
+                )
+            if len(tapped) != 1 or not isinstance(tapped[0], Tensor) or tapped[0].ndim != 4:
                 raise ValueError(f"expected layer {self.layer!r} to give features B×C×h×w once in a forward pass")
             attention = None
             if attend is not None:

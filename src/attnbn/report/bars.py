@@ -55,7 +55,7 @@ def bar_chart(bars: Sequence[Bar], *, x_label: str, published: str = "paper") ->
         axes.set_yticks(range(len(bars)), [plain(bar.name) for bar in bars])
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(x_label)
+        axes.set_xlabel(plain(x_label))
         axes.set_xlim(0, 1.35 * max([*(x for x, _ in markers), *(v for bar in bars for v in bar.values), 0.01]))
         # the room for the values goes beyond 100 %, the axis does not
         axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnbn.io.errors import InputError
+from attnbn.io.reading import read_utf8
 from attnbn.report.figures import Series, line_chart
 
 Terms = dict[str, list[tuple[int, float]]]
@@ -30,12 +32,19 @@ DOMAIN_ACCURACY = "domain_accuracy"
 
 
 def read_terms(metrics: Path) -> Terms:
-    """Each loss over the steps, from a run's ``metrics.jsonl``."""
+    """Each loss over the steps, from a run's ``metrics.jsonl``.
+
+    Raises:
+        InputError: A line is none that a run writes.
+    """
     terms: Terms = {}
-    for text in metrics.read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
-        for name, value in line.get("terms", {}).items():
-            terms.setdefault(name, []).append((line["step"], value))
+    for number, text in enumerate(read_utf8(metrics, "file of metrics").splitlines(), start=1):
+        try:
+            line = json.loads(text)
+            for name, value in line.get("terms", {}).items():
+                terms.setdefault(name, []).append((int(line["step"]), float(value)))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise InputError(f"expected a step and its losses, got line {number} ({error!r}): {metrics}") from None
     return terms
 
 

@@ -220,8 +220,8 @@ def line_chart(
                 )
         if level is not None:
             axes.axhline(level, color=INK, linewidth=1, linestyle=(0, (2, 3)))
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+        axes.set_xlabel(plain(x_label))
+        axes.set_ylabel(plain(y_label))
         axes.margins(x=0.02, y=0.14)
         if log:
             axes.set_yscale("log")
@@ -247,8 +247,8 @@ def _outline(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib shows as it is: a dollar sign would begin a formula."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib shows as it is: a dollar sign would begin a formula, and not every byte of a name is a letter."""
+    return "\n".join(map(printable, text.split("\n"))).replace("$", r"\$")
 
 
 def _fitted(picture: Picture, side: int) -> Image.Image:

@@ -17,6 +17,9 @@ from pathlib import Path
 from attnbn.io.atomic import write_text
 from attnbn.report.figures import INK, Row, compact
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+"""What browsers hold the page to, should a name become markup in spite of all: no script runs, nothing is fetched or sent."""
+
 _NUMBER = re.compile(r"[-+−]?[\d.,]+( ?%)?( ?± ?[\d.,]+)?|–")
 _IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
@@ -159,6 +162,7 @@ class Page:
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
             f"<title>{escape(self._title)}</title>\n<style>\n{style}</style></head>\n<body><main>\n"
             + "\n".join(self._parts)
             + "\n</main></body></html>\n"

@@ -86,6 +86,10 @@ def write_sheet(
     if summary.left_out:
         facts["could not be read"] = f"{len(summary.left_out):,}"
     page.facts(facts)
+    page.paragraph(
+        "Worth a look are maps that a simple test finds odd: nearly nothing or nearly everything marked, all borders marked, most of it "
+        "undecided. No test sees a map that marks the wrong thing: for that, look at the others too."
+    )
     draw = _Drawer(folder, {one.name: one.path for one in photographs}, summary.figures)
     room = min(count, shown // 2)
     _doubtful(page, doubtful, draw, room)

@@ -78,7 +78,7 @@ def read_transfer(folder: Path) -> Transfer:
         tensors = load_file(folder / TENSORS)
         source = _seen(figures["source_names"], tensors, "source_", figures["validation"])
         target = _seen(figures["names"], tensors, "", figures)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise InputError(
             f"expected a run's figures on both domains ({TRANSFER}, {TENSORS}), could not read them ({error}); test the run "
             f"again: {folder}"

@@ -27,6 +27,7 @@ SMALLEST = 1e-5
 """Probabilities below count as this in -log p, as is usual."""
 
 _TOLERANCE = 1e-3
+"""How far from one probabilities may sum; of a type with fewer digits, its rounding of one."""
 
 
 @torch.no_grad()
@@ -67,7 +68,7 @@ def dense_crf(
     Raises:
         TypeError: Images or probabilities that are no tensors.
         ValueError: Shapes that do not fit, images that are not uint8, probabilities that are not finite, negative or do not
-            sum to one within 1e-3, or a setting out of its range.
+            sum to one within 1e-3 (of bfloat16, its rounding of one), or a setting out of its range.
 
     Example:
         >>> images = torch.tensor([[10, 10, 240, 240]]).expand(1, 3, 1, 4).to(torch.uint8)
@@ -79,6 +80,8 @@ def dense_crf(
     _check_settings(iterations, unary, method, weights=(bilateral_weight, gaussian_weight),
                     deviations=(bilateral_xy, bilateral_rgb, gaussian_xy))  # fmt: skip
     _check_tensors(images, probabilities)
+    if not len(images):
+        return probabilities.detach().clone()
     kernels = Kernels(bilateral_weight, bilateral_xy, bilateral_rgb, gaussian_weight, gaussian_xy)
     flat = probabilities.flatten(2).float()
     energies = flat.clamp(min=SMALLEST).log() if unary == "log" else flat
@@ -119,7 +122,7 @@ def _check_tensors(images: object, probabilities: object) -> None:
             f"expected floating-point probabilities B×C×H×W, got {probabilities.dtype} {_shape(probabilities)}"
         )
     batch, _, height, width = images.shape
-    if (probabilities.shape[0], *probabilities.shape[2:]) != (batch, height, width) or probabilities.numel() == 0:
+    if (probabilities.shape[0], *probabilities.shape[2:]) != (batch, height, width) or 0 in probabilities.shape[1:]:
         raise ValueError(
             f"expected probabilities {batch}×C×{height}×{width} like the images, got {_shape(probabilities)}"
         )
@@ -130,9 +133,10 @@ def _check_tensors(images: object, probabilities: object) -> None:
     if bool((probabilities < 0).any()):
         raise ValueError(f"expected probabilities of at least 0, got {probabilities.min().item():.4g}")
     sums = probabilities.float().sum(1)
-    if float((sums - 1).abs().max()) > _TOLERANCE:
+    tolerance = max(_TOLERANCE, torch.finfo(probabilities.dtype).eps)
+    if len(sums) and float((sums - 1).abs().max()) > tolerance:
         raise ValueError(
-            "expected probabilities that sum to one over the labels (within 0.001), "
+            f"expected probabilities that sum to one over the labels (within {tolerance:.1g}), "
             f"got sums from {sums.min().item():.4g} to {sums.max().item():.4g}; use softmax"
         )
 

@@ -19,6 +19,9 @@ _TINY = 1e-30
 _SMALLEST = 1e-15
 """Smaller deviations give the same kernel, 1 at the pixel itself and 0 elsewhere, but no finite float32."""
 
+_LARGEST = 1e15
+"""Larger ones give the same kernel, 1 everywhere, but their square may be no finite number."""
+
 _CACHE = 2**20
 
 _MEMORY = 2**30
@@ -117,7 +120,7 @@ def _squared_distances(height: int, width: int, device: torch.device) -> Tensor:
 
 def _exponent(deviation: float) -> float:
     """exp(-d² / 2σ²) = 2^(this · d²); powers of two are the quicker ones."""
-    return -0.5 / (max(deviation, _SMALLEST) ** 2 * math.log(2))
+    return -0.5 / (min(max(deviation, _SMALLEST), _LARGEST) ** 2 * math.log(2))
 
 
 def _gaussian(squared: Tensor, deviation: float) -> Tensor:

@@ -19,6 +19,7 @@ from attnbn.losses import Mean, adversarial_loss, coral_loss, domain_accuracy, d
 from attnbn.models.build import build_discriminator, feature_shape
 from attnbn.models.discriminator import Frozen
 from attnbn.models.domain_classifier import DomainClassifier
+from attnbn.training.devices import gathered
 
 DISCRIMINATOR_BETAS = (0.9, 0.99)
 GAMMA = 10.0
@@ -133,8 +134,8 @@ class Coral:
         return {}
 
     def pull(self, source: Tensor, target: Tensor, step: int) -> Terms:
-        """The covariances' distance, of the whole batch (one item)."""
-        distance = coral_loss(pooled(source), pooled(target))
+        """The covariances' distance, of the whole batch of all processes (one item)."""
+        distance = coral_loss(gathered(pooled(source)), gathered(pooled(target)))
         return {"coral": (self.weight * warmed_up(step, self.warmup)) * Mean(distance, torch.ones_like(distance))}
 
     def own(self, source: Tensor, target: Tensor) -> Iterator[tuple[str, Terms]]:
@@ -165,15 +166,15 @@ def build_alignment(
     return Coral(loss) if loss.coral else None
 
 
-def check_alignment(config: RunConfig, processes: int) -> None:
+def check_alignment(config: RunConfig) -> None:
     """Refuse what no covariance can be taken of, before anything is read.
 
     Raises:
-        InputError: for ``loss.coral`` in several processes or on batches of one image.
+        InputError: for ``loss.coral`` on batches in parts or of one image.
     """
     if config.loss.coral:
-        whole = "of 1 each with loss.coral, which is of the whole batch and no mean over processes"
-        expect(processes == 1, "--devices and --nodes", whole, f"{processes} processes")
+        whole = "of 1 with loss.coral, which is of the whole batch and no mean over its parts"
+        expect(config.training.accumulate == 1, "training.accumulate", whole, config.training.accumulate)
         images = config.training.batch_size
         expect(images >= 2, "training.batch_size", "of at least 2 with loss.coral (a covariance)", images)
 

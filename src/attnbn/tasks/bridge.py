@@ -7,6 +7,7 @@ How the domains' features are brought together is :mod:`attnbn.tasks.alignment`'
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -96,12 +97,32 @@ class Bridge:
             outputs["target"], found = self._target(batch["target"], on)
             terms |= found
         alignment = self._aligned(on)
-        if alignment is None:
-            yield "network", terms
-            return
-        source, target = outputs["source"].features, outputs["target"].features
-        yield "network", terms | alignment.pull(source, target, step)  # Eq. 6, or a peer's
-        yield from alignment.own(source, target)  # Eq. 5
+        if alignment is not None:
+            terms |= alignment.pull(outputs["source"].features, outputs["target"].features, step)  # Eq. 6, or a peer's
+        yield "network", terms if on & {"source_cl", "target_cl"} else reaching_all(terms, outputs)
+        if alignment is not None:
+            yield from alignment.own(outputs["source"].features, outputs["target"].features)  # Eq. 5
+
+    def counts(self, batch: Mapping[str, Batch], phase: Phase) -> dict[str, Tensor]:
+        """Known labels, images that Eq. 3 speaks of, or all images, as each term is a mean over these."""
+        on, w = active_terms(self.weights, phase), self.weights
+        counts = {f"{name}_cl": self._labelled(batch[name]) for name in batch if f"{name}_cl" in on}
+        if "attention" in on:
+            guided = single_with_prior(batch["source"])
+            counts["attention"] = guided.sum()
+            if w.other_classes:
+                counts["other_classes"] = (given(batch["source"].labels)[guided] == 0).sum()
+            if w.background:
+                counts["background"] = guided.sum()
+        for name in on & set(ALIGNMENTS):
+            images = torch.tensor(len(batch["target"].image), device=batch["target"].image.device)
+            counts |= {name: images, "domain": images}
+        return counts
+
+    def _labelled(self, batch: Batch) -> Tensor:
+        """What L_cl of a batch is a mean over."""
+        known = ~given(batch.labels).isnan()
+        return known.sum() if self.weights.over_classes == "mean" else torch.tensor(len(known), device=known.device)
 
     def _source(self, batch: Batch, on: set[str]) -> tuple[Output, Terms]:
         """The labelled single-object images: classification, and attention held to the prior."""
@@ -146,7 +167,8 @@ class Bridge:
         """L_ac of the true class's maps and, where asked for, what presses all classes' maps."""
         w = self.weights
         terms: Terms = {}
-        prior = given(batch.saliency)[guided]
+        # a batch, or a process's share of one, may hold no image with a map
+        prior = evidence.new_zeros(0, 1, 1, 1) if batch.saliency is None else batch.saliency[guided]
         if w.other_classes or w.background:
             labels = given(batch.labels)[guided]
             evidence = evidence.reshape(*labels.shape, *evidence.shape[-2:])
@@ -170,6 +192,17 @@ class Bridge:
 
     def _activation(self) -> Activation:
         return "sigmoid" if self.weights.normalize == "sigmoid" else "relu"
+
+
+def reaching_all(terms: Terms, outputs: Mapping[str, Output]) -> Terms:
+    """The terms, whose gradient is 0 in place of none for parameters that no term reads (the last bias, for Eq. 3).
+
+    Where no term reads the scores. A wrapper around the network waits for every parameter's gradient, and weight decay shall
+    depend neither on the number of processes nor on which images a process was given.
+    """
+    name, term = next(iter(terms.items()))
+    nothing = sum((0 * output.scores.sum() for output in outputs.values()), torch.zeros_like(term.total))
+    return terms | {name: replace(term, total=term.total + nothing)}
 
 
 def through(net: nn.Module, batch: Batch, attend: Tensor | None = None, activation: Activation | None = None) -> Output:

@@ -74,17 +74,26 @@ class Dsrg:
             probabilities = smoothed(logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1))
             terms: dict[str, Mean] = {}
             refined = None
+            # what is not finite the CRF would refuse; the loop names it, with the step and the terms
+            finite = bool(probabilities.isfinite().all())
             if dsrg.boundary or dsrg.grow:
-                refined = refine(images, probabilities.detach(), dsrg.crf)
+                refined = probabilities.detach()
+                refined = refine(images, refined, dsrg.crf) if finite else refined
             if dsrg.seeding:
                 seeds = cues
-                if dsrg.grow and refined is not None:
+                if dsrg.grow and finite and refined is not None:
                     seeds = grow_seeds(cues, refined, labels, foreground=dsrg.foreground, background=dsrg.background)
                 terms["seeding"] = dsrg.seeding * seeding_loss(probabilities, seeds, reduction="parts")
             if dsrg.boundary and refined is not None:
                 target = through_crf(probabilities, refined) if dsrg.refined_gradient else refined
                 terms["boundary"] = dsrg.boundary * boundary_loss(probabilities, target, reduction="parts")
         yield "network", terms
+
+    def counts(self, batch: Mapping[str, CueBatch], phase: Phase) -> dict[str, Tensor]:
+        """Both losses are means over images."""
+        images = torch.tensor(len(batch["target"].image), device=batch["target"].image.device)
+        weights = {"seeding": self.dsrg.seeding, "boundary": self.dsrg.boundary}
+        return {name: images for name, weight in weights.items() if weight}
 
 
 def refine(images: Tensor, probabilities: Tensor, crf: CrfConfig) -> Tensor:

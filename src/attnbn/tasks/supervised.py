@@ -67,7 +67,12 @@ class Supervised:
     def losses(self, batch: Mapping[str, MaskBatch], phase: Phase, step: int) -> Iterator[tuple[str, dict[str, Mean]]]:
         """One term."""
         images, masks = batch["target"]
-        logits = self.modules["network"](normalize(images)).float()
+        logits = self.modules["network"](normalize(images))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logits = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
         total = F.cross_entropy(logits, masks, ignore_index=VOID, reduction="sum")
         yield "network", {"masks": Mean(total, (masks != VOID).sum().to(total.dtype))}
+
+    def counts(self, batch: Mapping[str, MaskBatch], phase: Phase) -> dict[str, Tensor]:
+        """A mean over known pixels."""
+        return {"masks": (batch["target"].mask != VOID).sum()}

@@ -6,24 +6,30 @@ It is written under a temporary name and renamed, so that a kill at any moment l
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from attnbn.io.atomic import explained
 from attnbn.io.errors import InputError
+from attnbn.io.json_file import read_json
+from attnbn.io.reading import read_bytes
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 FORMAT = 1
+HOLLOW = 10**8
+"""Bytes up to which a file of holes is just read: some file systems keep small files where no block is counted."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +114,19 @@ class CheckpointFolder:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
         if name is None:
-            # counted from this one down: damaged ones with a higher number must not push it out
-            older = [folder for folder in self._steps() if folder.name < final.name]
-            for old in older[self.keep - 1 :]:
-                shutil.rmtree(old, ignore_errors=True)
+            self.drop_older(checkpoint.step)
+
+    def drop_older(self, step: int) -> None:
+        """Remove what is older than the newest ``keep``, counted from a whole one down.
+
+        Damaged ones with a higher number must not push that out.
+        """
+        older = [folder for folder in self._steps() if folder.name < f"step-{step:08d}"]
+        for old in older[self.keep - 1 :]:
+            part = self.path / f".{old.name}.part"  # a kill in the middle leaves no checkpoint with half its files
+            with contextlib.suppress(OSError):
+                old.rename(part)
+            shutil.rmtree(part, ignore_errors=True)
 
     def recover(self) -> None:
         """Tidy up after a kill in the middle of a save; only the process that writes may call this."""
@@ -216,15 +231,36 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def _read(folder: Path) -> Checkpoint | str:
     """A checkpoint, or what is wrong with it."""
+    if missing := [name for name in (STATE, TENSORS) if not (folder / name).is_file()]:
+        return f"found no file {missing[0]}"
     try:
-        state: Mapping[str, Any] = json.loads((folder / STATE).read_text())
-        data = (folder / TENSORS).read_bytes()
-    except OSError as error:
-        return f"could not read {Path(str(error.filename)).name} ({error.strerror})"
-    except ValueError:
+        state = read_json(folder / STATE)
+    except InputError:
         return f"{STATE} is cut off or no JSON"
+    try:
+        _check_filled(folder / TENSORS)
+        data = read_bytes(folder / TENSORS, "file of tensors")
+    except InputError as error:
+        return f"could not read {TENSORS} ({error})"
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         return f"{STATE} is not of format {FORMAT}"
     if hashlib.sha256(data).hexdigest() != state.get("sha256"):
         return f"the checksum of {TENSORS} differs"
-    return Checkpoint(int(state["step"]), safetensors.torch.load(data), dict(state["state"]), str(state["sha256"]))
+    step = state.get("step")
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0 or not isinstance(state.get("state"), dict):
+        return f"{STATE} has no step or no state"
+    try:
+        return Checkpoint(step, safetensors.torch.load(data), state["state"], str(state["sha256"]))
+    except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        return f"{TENSORS} lacks what was written to it ({error!r})"
+
+
+def _check_filled(file: Path) -> None:
+    """Refuse a file of hardly anything but holes, which would fill the memory with zeros: an archive of a few bytes can hold one.
+
+    Raises:
+        InputError: It is one.
+    """
+    stat = file.stat()
+    if stat.st_size > HOLLOW and 512 * stat.st_blocks < stat.st_size / 100:
+        raise InputError(f"expected tensors, got a hollow file of {stat.st_size:,} bytes; copy the run anew: {file}")

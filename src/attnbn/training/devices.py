@@ -1,4 +1,4 @@
-"""Devices, precision and processes: Lightning Fabric, set up from the run's settings."""
+"""Devices, precision and processes: Lightning Fabric, set up from the run's settings; and exchanges between processes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,31 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
 
 import torch
+import torch.distributed
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from attnbn.io.errors import AttnbnError, InputError
+from attnbn.training.launch import PATIENCE, OwnProcesses, launch
 
 T = TypeVar("T")
 Precision = Literal["32-true", "64-true", "16-mixed", "bf16-mixed"]
 
 
-def make_fabric(*, device: str = "auto", precision: str = "32-true", devices: int = 1, nodes: int = 1) -> Fabric:
+class Devices(Fabric):
+    """Fabric, whose processes on this machine we start ourselves."""
+
+    own: OwnProcesses | None = None
+
+    def join(self) -> None:
+        """Bring all processes together; start those that nobody else starts."""
+        launch(self, self.own)
+
+
+def make_fabric(*, device: str = "auto", precision: str = "32-true", devices: int = 1, nodes: int = 1) -> Devices:
     """A Fabric for the given device and number of processes; not launched yet.
 
     Raises:
@@ -41,18 +53,20 @@ def make_fabric(*, device: str = "auto", precision: str = "32-true", devices: in
     # Two forward passes (source, target) precede one backward: broadcasting buffers in between would change tensors
     # that the first pass's graph still needs.
     warnings.filterwarnings("ignore", ".*broadcast_buffers.*", FutureWarning)  # its new name is not in PyTorch 2.14
-    strategy: DDPStrategy | str = DDPStrategy(broadcast_buffers=False) if many else "auto"
+    strategy: DDPStrategy | str = DDPStrategy(broadcast_buffers=False, timeout=PATIENCE) if many else "auto"
     if launched:
         devices, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
-    environment = TorchElasticEnvironment() if launched else LightningEnvironment()
-    return Fabric(
+    own = OwnProcesses()
+    fabric = Devices(
         accelerator=accelerator,
         devices=devices,
         num_nodes=nodes,
         precision=cast(Precision, precision),
         strategy=strategy,
-        plugins=environment if many else None,
+        plugins=(TorchElasticEnvironment() if launched else own) if many else None,
     )
+    fabric.own = own if many and not launched else None
+    return fabric
 
 
 def loader_processes(workers: int | None, device: str) -> int:
@@ -76,6 +90,16 @@ def check_device(device: str) -> str:
     return device
 
 
+def own_device(device: str) -> str:
+    """As :func:`check_device`, for one of several processes that share photographs: of torchrun's, each takes a GPU of its own.
+
+    With fewer GPUs than processes some share one.
+    """
+    kind = check_device(device)
+    place = os.environ.get("LOCAL_RANK", "")
+    return f"cuda:{int(place) % torch.cuda.device_count()}" if kind == "cuda" and place.isdecimal() else kind
+
+
 def together(fabric: Fabric, work: Callable[[], T]) -> T:
     """Do what may fail in one process alone; if it does, all raise its error instead of waiting for it.
 
@@ -97,3 +121,33 @@ def together(fabric: Fabric, work: Callable[[], T]) -> T:
         torch.distributed.all_gather_object(failures, failure)
         raise next(error for error in failures if error is not None)
     return cast(T, outcome)
+
+
+def gathered(items: Tensor) -> Tensor:
+    """The items of all processes, in the batch's order, with gradients back to each: for what is of a whole batch, no mean.
+
+    A loss of them is the same in every process. Taken as one process's item of as many, its gradient is the whole batch's
+    once the processes' gradients are averaged.
+
+    Args:
+        items: ``n×…``, as many in every process.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return items
+    everyone: Tensor = _Gathered.apply(items.contiguous())
+    return everyone
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, items: Tensor) -> Tensor:
+        parts = [torch.empty_like(items) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, items)
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        whole = gradients[0].contiguous()
+        torch.distributed.all_reduce(whole)
+        return whole.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]

@@ -30,7 +30,8 @@ from attnbn.data.collate import Batch
 from attnbn.data.dataset import ImageDataset, Subset
 from attnbn.data.transforms import SampleTransform, normalize
 from attnbn.io.atomic import explained
-from attnbn.io.errors import RunError
+from attnbn.io.errors import InputError, RunError
+from attnbn.io.reading import check_file
 from attnbn.training.views import FixedViews
 
 CHUNK = 16
@@ -54,13 +55,17 @@ class KeptViews(Dataset["_Kept"]):
         self.names, self.labels, self.places = dataset.names, dataset.labels, places
         self.files, self.layers = (features, saliency), layers
         self._open()
+        last = int(places.max()) if len(places) else -1
+        for file, array in ((features, self.features), (saliency, self.saliency)):
+            if array is not None and not last < len(array):
+                raise InputError(f"expected views of {last + 1} images, got {len(array)}; delete the file: {file}")
 
     def _open(self) -> None:
         features, saliency = self.files
-        self.features: NDArray[np.float16] = np.load(features, mmap_mode="r", allow_pickle=False)
+        self.features: NDArray[np.float16] = _mapped(features, np.float16, 5)
         self.saliency: NDArray[np.float32] | None = None
         if saliency is not None:
-            self.saliency = np.load(saliency, mmap_mode="r", allow_pickle=False)
+            self.saliency = _mapped(saliency, np.float32, 4)
 
     def __getstate__(self) -> dict[str, Any]:
         # a mapped file would be sent to a loader process as a copy of all it holds
@@ -78,6 +83,24 @@ class KeptViews(Dataset["_Kept"]):
         place = int(self.places[index])
         saliency = None if self.saliency is None else self.saliency[place]
         return _Kept(self.features[place], saliency, labels, self.names[index], self.layers)
+
+
+def _mapped(file: Path, dtype: type[np.generic], dimensions: int) -> NDArray[Any]:
+    """An array on disk; never one of pickled objects, and none that says it is larger than its file.
+
+    Raises:
+        InputError: It is damaged, or of another kind.
+    """
+    check_file(file, "file of kept features")
+    try:
+        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a header is a Python literal, and what is wrong with it comes out as any exception
+        raise InputError(f"expected kept features, could not read them ({error}); delete the file: {file}") from None
+    if not isinstance(array, np.memmap) or array.dtype != dtype or array.ndim != dimensions or 0 in array.shape:
+        raise InputError(
+            f"expected {dtype.__name__} of {dimensions} dimensions, got another array; delete the file: {file}"
+        )
+    return array
 
 
 class _Kept(NamedTuple):
@@ -257,7 +280,7 @@ def _alone(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
     """Whether the file is ours to make; where another process makes it just now, wait until it is there."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = (path.parent / f".{path.name}.lock").open("w")
+        lock = (path.parent / f".{path.name}.lock").open("a")
     with lock:  # let go when the file closes, however the process ends
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

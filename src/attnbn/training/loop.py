@@ -24,8 +24,10 @@ from attnbn.config import Phase
 from attnbn.io.errors import InputError, RunError
 from attnbn.io.run_folder import Metrics
 from attnbn.losses import Mean
+from attnbn.training.batch_norm import share_batch_norms
 from attnbn.training.checkpoint import Checkpoint, CheckpointFolder, load_optimizer, module_tensors, optimizer_tensors
 from attnbn.training.devices import together
+from attnbn.training.optimize import optimize
 from attnbn.training.schedules import Stretch
 from attnbn.training.streams import Stream, fold
 
@@ -51,6 +53,9 @@ class Task(Protocol):
 
         ``step`` counts from 0 over all phases.
         """
+
+    def counts(self, batch: Mapping[str, Any], phase: Phase) -> dict[str, Tensor]:
+        """The ``count`` of each term of :meth:`losses` whose weight is not 0, known without computing any."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ class Loop:
         metrics: Opens the metrics file at a step; called on the first process only.
         every: Intervals.
         workers: Loader processes per stream.
+        accumulate: Parts in which a process's batch goes through the networks.
         validate: ``step -> metrics`` with a ``score``; the best score's checkpoint is kept as ``best``.
         watch: Told after each step.
     """
@@ -124,13 +130,14 @@ class Loop:
         metrics: Callable[[int], Metrics],
         every: Every,
         workers: int = 0,
+        accumulate: int = 1,
         validate: Validate | None = None,
         watch: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self.task, self.streams, self.fabric = task, streams, fabric
         self.stretches, self.factor = stretches, factor
         self.seed, self.checkpoints, self.open_metrics, self.every = seed, checkpoints, metrics, every
-        self.workers, self.validate, self.watch = workers, validate, watch
+        self.workers, self.accumulate, self.validate, self.watch = workers, accumulate, validate, watch
         self.plain = dict(task.modules)  # unwrapped: their names are the checkpoint's
         self.state = _State()
         self.signal, self.asked = 0, 0.0
@@ -139,11 +146,16 @@ class Loop:
         """Train from the beginning or from ``resume`` to the end.
 
         Raises:
+            InputError: if ``resume`` was trained on other data.
             RunError: if a loss is not finite.
             Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
         """
         done = 0 if resume is None else resume.step
+        if resume is not None:
+            _check_data(resume, self.streams)
         for name, module in self.plain.items():
+            if self.fabric.world_size > 1:
+                share_batch_norms(module)
             self.task.modules[name] = self.fabric.setup_module(module)
             if resume is not None:  # after the wrapper gave the module its device and precision
                 _load(module, resume.module(name), name)
@@ -177,58 +189,29 @@ class Loop:
             module.train()
         for step in range(start, stretch.stop):
             began = time.perf_counter()
-            batch = together(
-                self.fabric, lambda: {name: self.fabric.to_device(next(batches[name])) for name in batches}
-            )
+            parts = together(self.fabric, lambda: [self._next(batches) for _ in range(self.accumulate)])
             factor = self.factor(stretch, step)
             for name, optimizer in optimizers.items():
                 for group, rate in zip(optimizer.param_groups, rates[name], strict=True):
                     group["lr"] = rate * factor
             # dropout and the like: a function of the step, not of what ran before
             torch.manual_seed(fold(self.seed, "step", step, self.fabric.global_rank))
-            values = self._step(batch, stretch.phase, prepared, step)
+            # outputs of a wrapped network come back in the default dtype, which must not be below float64's
+            with self.fabric.strategy.precision.tensor_init_context():
+                values = optimize(self.fabric, self.task, parts, stretch.phase, prepared, step)
             images = sum(stream.batch_size for name, stream in self.streams.items() if name in batches)
             speed = images / (time.perf_counter() - began)
             self._after(index, step + 1, values, optimizers, factor, speed)
 
     def _batches(self, stretch: Stretch, start: int) -> dict[str, Iterator[Any]]:
         place = {"rank": self.fabric.global_rank, "world": self.fabric.world_size, "workers": self.workers}
+        place["parts"] = self.accumulate
         pin = self.fabric.device.type == "cuda"
         names = self.task.stream_names(stretch.phase)
         return {name: self.streams[name].batches(start, stretch.stop, pin=pin, **place) for name in names}
 
-    def _step(
-        self, batch: Mapping[str, Any], phase: Phase, optimizers: Mapping[str, Any], step: int
-    ) -> dict[str, float]:
-        # outputs of a wrapped network come back in the default dtype, which must not be below float64's
-        with self.fabric.strategy.precision.tensor_init_context():
-            return self._optimize(batch, phase, optimizers, step)
-
-    def _optimize(
-        self, batch: Mapping[str, Any], phase: Phase, optimizers: Mapping[str, Any], step: int
-    ) -> dict[str, float]:
-        values: dict[str, float] = {}
-        for name, terms in self.task.losses(batch, phase, step):
-            # every term is a mean over all processes' items; the wrapper averages gradients over processes, hence world
-            counts = torch.stack([term.count for term in terms.values()])
-            counts = self._summed(counts).clamp(min=1)
-            scale = self.fabric.world_size / counts
-            loss = sum(
-                (term.weight * term.total * scale[i] for i, term in enumerate(terms.values())),
-                torch.zeros_like(scale[0]),
-            )
-            totals = torch.stack([term.total.detach() for term in terms.values()])
-            means = (self._summed(totals) / counts).tolist()
-            values |= dict(zip(terms, means, strict=True))
-            guard_finite(values, step + 1)
-            optimizers[name].zero_grad()
-            self.fabric.backward(loss)
-            optimizers[name].step()
-        return values
-
-    def _summed(self, tensor: Tensor) -> Tensor:
-        """The tensor's sum over all processes."""
-        return cast(Tensor, self.fabric.all_reduce(tensor, reduce_op="sum"))
+    def _next(self, batches: Mapping[str, Iterator[Any]]) -> dict[str, Any]:
+        return {name: self.fabric.to_device(next(stream)) for name, stream in batches.items()}
 
     def _after(
         self,
@@ -316,6 +299,7 @@ class Loop:
             loop = {"sums": self.state.sums, "counts": self.state.counts, "best": best}
             state: dict[str, Any] = {"phase": phase, "loop": loop, "optimizers": plain}
             state["steps"] = self.stretches[-1].stop
+            state["data"] = {key: stream.data for key, stream in self.streams.items()}
             if validation is not None:
                 state["validation"] = validation
             if precision := self.fabric.strategy.precision.state_dict():
@@ -349,6 +333,22 @@ class Loop:
         return bool(self.signal)
 
 
+def _check_data(resume: Checkpoint, streams: Mapping[str, Stream]) -> None:
+    """Refuse to go on with other images than before: what follows would be no continuation of what was.
+
+    Raises:
+        InputError: naming the stream, and how many images it had and has.
+    """
+    before = resume.state.get("data", {})  # earlier versions did not note it
+    for name, stream in streams.items():
+        if (had := before.get(name, stream.data)) != stream.data:
+            raise InputError(
+                f"expected the {name} data to be as before, with {had['images']:,} images, got {stream.length:,}"
+                f"{'' if stream.length != had['images'] else ' under other names'}; bring back what is missing, take out what is "
+                "new, or train a new run: --resume"
+            )
+
+
 def _load(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
     try:
         module.load_state_dict(state)
@@ -357,17 +357,3 @@ def _load(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
         raise InputError(
             f"the checkpoint's {name} is of another architecture than config.yaml says: {reason}"
         ) from error
-
-
-def guard_finite(terms: Mapping[str, float], step: int) -> None:
-    """Stop at the first loss that is NaN or infinite.
-
-    Raises:
-        RunError: naming the step and every term.
-    """
-    if not all(math.isfinite(value) for value in terms.values()):
-        shown = ", ".join(f"{name} {value:.6g}" for name, value in terms.items())
-        raise RunError(
-            f"a loss is not finite at step {step} ({shown}); the checkpoints before it are kept: "
-            "start anew with a lower learning rate, a longer warm-up or a smaller weight of the term that left the others"
-        )

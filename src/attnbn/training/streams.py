@@ -10,13 +10,14 @@ import hashlib
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from attnbn.data.readers import is_death, say_no_more
 from attnbn.io.errors import InputError, RunError
 
 
@@ -76,19 +77,21 @@ class _Collate:
 
 
 class _Steps(Sampler[list[int]]):
-    """For each step from ``start`` to ``stop``, this process's samples of the global batch."""
+    """For each step from ``start`` to ``stop``, this process's samples of the global batch, in so many parts."""
 
-    def __init__(self, start: int, stop: int, batch: int, rank: int, world: int) -> None:
-        self.start, self.stop = start, stop
+    def __init__(self, start: int, stop: int, batch: int, rank: int, world: int, parts: int) -> None:
+        self.start, self.stop, self.parts = start, stop, parts
         self.batch, self.rank, self.share = batch, rank, batch // world
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.start, self.stop):
             first = step * self.batch + self.rank * self.share
-            yield list(range(first, first + self.share))
+            size = self.share // self.parts
+            for part in range(self.parts):
+                yield list(range(first + part * size, first + (part + 1) * size))
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return (self.stop - self.start) * self.parts
 
 
 def _leave_interrupts_to_the_loop(_worker: int) -> None:
@@ -127,20 +130,33 @@ class Stream:
         if not self.length:
             raise InputError(f"expected at least one image in the {name} data, found none")
 
+    @cached_property
+    def data(self) -> dict[str, int | str]:
+        """What tells its items from others: how many they are, and a digest of their names in order."""
+        names = "\n".join(getattr(self.dataset, "names", ())).encode("utf-8", "surrogateescape")
+        return {"images": self.length, "names": hashlib.blake2b(names, digest_size=16).hexdigest()}
+
     def batches(
-        self, start: int, stop: int, *, rank: int = 0, world: int = 1, workers: int = 0, pin: bool = False
+        self,
+        start: int,
+        stop: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        pin: bool = False,
+        parts: int = 1,
     ) -> Iterator[Any]:
-        """This process's batches of steps ``start`` to ``stop - 1``.
+        """This process's batches of steps ``start`` to ``stop - 1``, each in ``parts`` smaller ones.
 
         Raises:
             InputError: if the batch cannot be divided among the processes, or an item cannot be read.
             RunError: if a loader process died.
         """
-        if self.batch_size % world:
-            raise InputError(f"expected training.batch_size divisible by {world} processes, got {self.batch_size}")
+        check_shares(self.batch_size, world, parts)
         loader: DataLoader[Any] = DataLoader(
             _Seeded(self),
-            batch_sampler=_Steps(start, stop, self.batch_size, rank, world),
+            batch_sampler=_Steps(start, stop, self.batch_size, rank, world, parts),
             collate_fn=_Collate(self.collate),
             num_workers=workers,
             worker_init_fn=_leave_interrupts_to_the_loop,
@@ -149,15 +165,27 @@ class Stream:
         return _checked(loader)
 
 
+def check_shares(batch_size: int, world: int, parts: int) -> None:
+    """Refuse a batch that cannot be divided among the processes, or into the parts of ``training.accumulate``.
+
+    Raises:
+        InputError: naming the three numbers.
+    """
+    if batch_size % (world * parts):
+        each = f" times {parts} parts (training.accumulate)" if parts > 1 else ""
+        raise InputError(f"expected training.batch_size divisible by {world} processes{each}, got {batch_size}")
+
+
 def _checked(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         for batch in loader:
             if isinstance(batch, _Unreadable):
                 raise InputError(batch.message)
             yield batch
-    except RuntimeError as error:
-        if isinstance(error, RunError) or "DataLoader worker" not in str(error):
+    except (RuntimeError, OSError, EOFError) as error:
+        if not loader.num_workers or not is_death(error):
             raise
+        say_no_more()
         raise RunError(
             "a loader process died, perhaps for lack of memory: continue with --resume and fewer --workers"
         ) from error

@@ -20,6 +20,8 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 """From worst to mildest. An error stops a training or falsifies its figures; a warning does neither, but may well be a
 mistake; a note is worth knowing."""
 
+_FAILED = (", may ", ", could not ")
+"""How a message goes on after what was expected, where nothing came because reading failed."""
 _UNIONS = frozenset(("trainval", "all"))
 """Splits that are made of others, by their customary names."""
 _EVALUATION = frozenset(("val", "valid", "validation", "dev", "minival", "test", "testing"))
@@ -56,8 +58,9 @@ class Finding:
     def line(self) -> str:
         """The finding as one line, written as every message of the program."""
         remedy = f"; {self.remedy}" if self.remedy else ""
-        expected = f"expected {self.expected}, " if self.expected else ""
-        return one_line(f"{expected}{'got ' if self.expected else ''}{self.got}{remedy}: {self.file}")
+        got = "" if f", {self.got}".startswith(_FAILED) else "got "
+        expected = f"expected {self.expected}, {got}" if self.expected else ""
+        return one_line(f"{expected}{self.got}{remedy}: {self.file}")
 
 
 class Problem(NamedTuple):
@@ -70,6 +73,7 @@ class Problem(NamedTuple):
         got: As :attr:`Finding.got`.
         remedy: As :attr:`Finding.remedy`.
         severity: As :attr:`Finding.severity`.
+        files: As :attr:`Finding.files`.
     """
 
     kind: str
@@ -78,6 +82,7 @@ class Problem(NamedTuple):
     got: str
     remedy: str
     severity: Severity = "error"
+    files: int = 1
 
 
 SaliencyProbe = Callable[[str, tuple[int, int]], Problem | None]
@@ -99,6 +104,7 @@ class Part:
         saliency: Looks at their saliency maps, where they should have some.
         drawn: The data set whose pictures are drawn by the program, else None.
         reader: Reads their masks, where those are no files of ids in VOC's manner (``masks`` is empty then), else None.
+        labels_from: Where their labels come from, for people; empty where the kind of data set says it.
     """
 
     dataset: str
@@ -111,6 +117,7 @@ class Part:
     saliency: SaliencyProbe | None = None
     drawn: ImageDataset | None = None
     reader: PhotoDataset | None = None
+    labels_from: str = ""
 
     @property
     def title(self) -> str:
@@ -155,6 +162,7 @@ class Part:
             problem.expected,
             problem.got,
             problem.remedy,
+            problem.files,
         )
 
 
@@ -170,17 +178,20 @@ def from_error(kind: str, error: InputError, path: str | Path, remedy: str = "")
     >>> error = InputError("expected a mask of 3×4 like its image, got 4×3: m/a.png")
     >>> from_error("mask-size", error, "m/a.png", "make it anew")[2:5]
     ('a mask of 3×4 like its image', '4×3', 'make it anew')
+    >>> error = InputError("expected photographs of class 'ant', found none; unpack it again: d/ant")
+    >>> from_error("refused", error, "d/ant")[2:5]
+    ("photographs of class 'ant'", 'none', 'unpack it again')
     """
     text, _, file = str(error).rpartition(": ")
     if file != str(path) and "/" not in file:
         text, file = str(error), str(path)
     expected, came, rest = "", "", text
     if text.startswith("expected "):
-        # "found" and "may" are written where nothing came
-        cuts = [(text.find(word), word) for word in (", got ", ", found ", ", may ") if word in text]
+        # readers write "found" for "got" where nothing came, and "may not be read" or the like, which is no thing that came
+        cuts = [(text.find(word), word) for word in (", got ", ", found ", *_FAILED) if word in text]
         if cuts:
             place, word = min(cuts)
-            expected, came = text[len("expected ") : place], "" if word == ", got " else word[2:]
+            expected, came = text[len("expected ") : place], word[2:] if word in _FAILED else ""
             rest = text[place + len(word) :]
     got, _, said = rest.rpartition("; ") if "; " in rest else (rest, "", "")
     return Problem(kind, file, expected, came + got, said or remedy)

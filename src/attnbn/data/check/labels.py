@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attnbn.data.check.findings import Finding, Part, Severity
+from attnbn.data.check.taken import is_source
 
 
 def cooccurrence(labels: Tensor) -> Tensor:
@@ -24,20 +25,63 @@ def cooccurrence(labels: Tensor) -> Tensor:
     return (present.T @ present).long()
 
 
-def class_findings(parts: Sequence[Part]) -> list[Finding]:
-    """Classes without a photograph: an error in what one trains on, else a warning."""
+def class_findings(parts: Sequence[Part], table: str | None = None) -> list[Finding]:
+    """Classes without a photograph: an error in what one trains on, else a warning.
+
+    Args:
+        parts: The splits.
+        table: The table that names the classes: then one finding stands for all that a split lacks.
+    """
     found = []
     for part in parts:
         if len(part.labels) and bool(part.labels.isnan().all()):
             continue  # the labels could not be read, which is said already
-        counts = (part.labels == 1).sum(0).tolist()
-        for name, count in zip(part.selection.classes, counts, strict=True):
-            if count == 0:
-                severity: Severity = "error" if part.trained_on else "warning"
-                remedy = "add some, choose another split, or name the classes wanted with --classes"
-                found.append(Finding(severity, "class-absent", part.dataset, part.split, part.dataset,
-                                     f"photographs of class {name!r}", "none", remedy))  # fmt: skip
+        counts = zip(part.selection.classes, (part.labels == 1).sum(0).tolist(), strict=True)
+        groups: dict[bool, list[str]] = {True: [], False: []}
+        for name, count in counts:
+            groups[count > 0].append(name)
+        there, missing = groups[True], groups[False]
+        severity: Severity = "error" if part.trained_on else "warning"
+        if missing and table is not None:
+            found.append(absent_of_table(table, missing, there, part.dataset, part.split, severity))
+            continue
+        remedy = "add some, choose another split, or name the classes wanted with --classes"
+        found += [
+            Finding(severity, "class-absent", part.dataset, part.split, part.dataset,
+                    f"photographs of class {name!r}", "none", remedy)
+            for name in missing
+        ]  # fmt: skip
     return found
+
+
+def absent_of_table(
+    table: str,
+    missing: Sequence[str],
+    there: Sequence[str],
+    spec: str,
+    split: str | None,
+    severity: Severity = "error",
+) -> Finding:
+    """The finding for all classes of a table that have no photograph.
+
+    Args:
+        table: Its name.
+        missing: These classes.
+        there: The others, at least one where ``--classes`` is to help.
+        spec: The data set, or several.
+        split: Its split.
+        severity: Of the finding.
+    """
+    ways = [f"check and train with --classes {','.join(there)}"] if there else []
+    ways += (
+        ["name another source beside it that has them"]
+        if is_source(spec)
+        else ["choose another split"]
+        if split
+        else []
+    )
+    return Finding(severity, "class-absent", spec, split, spec, f"photographs of every class of the table {table}",
+                   f"none of {_listed(missing)}", ", or ".join(ways) or "choose another data set")  # fmt: skip
 
 
 def agreement_findings(parts: Sequence[Part]) -> list[Finding]:
@@ -52,7 +96,7 @@ def agreement_findings(parts: Sequence[Part]) -> list[Finding]:
     wanted = f"--classes {','.join(common)}" if common else "rename classes with --class-map"
     return [
         Finding("error", "classes-differ", dataset, None, dataset, "the same classes in all data sets",
-                f"some of its own: {_listed(sorted(extra))}", f"check and train with {wanted}", len(extra))
+                f"some of its own: {_listed(sorted(extra))}", f"check and train with {wanted}")
         for dataset, own in classes.items()
         if (extra := own - everywhere)
     ]  # fmt: skip

@@ -14,6 +14,7 @@ import torch
 
 from attnbn.data.check.csv_list import read_csv
 from attnbn.data.check.findings import Finding, Part, SaliencyProbe, from_error
+from attnbn.data.check.labels import absent_of_table
 from attnbn.data.check.taken import is_source
 from attnbn.data.check.voc import Voc
 from attnbn.data.classes import Partial, Selection, select_classes
@@ -33,13 +34,18 @@ class Wanted:
         class_map: Names in the data sets -> names of the classes.
         splits: The splits; empty: all that a data set has.
         together: There are several data sets of simple images: one may lack a class that another has.
+        table: The table that names the classes; None where a person did, or they are each data set's own.
     """
 
     classes: tuple[str, ...] | None = None
     class_map: Mapping[str, str] = field(default_factory=dict)
     splits: Sequence[str] = ()
     together: bool = False
+    table: str | None = None
 
+
+_LABELS_FROM = "labels from "
+"""How the reader's note on them begins."""
 
 Opener = Callable[[str, Path, Wanted, SaliencyProbe | None], tuple[list[Part], list[Finding]]]
 
@@ -89,7 +95,30 @@ def choose(own: Sequence[str], wanted: Wanted, spec: str, split: str | None = No
     selection = select_classes(own, present or wanted.classes, wanted.class_map, spec)
     unused = sorted(have - set(wanted.classes or ()))
     missing = [] if wanted.together and split is None and is_source(spec) else missing
-    return selection, [absent(name, spec, split, unused) for name in missing]
+    return selection, absences(missing, present, wanted, spec, split, unused)
+
+
+def absences(
+    missing: Sequence[str],
+    there: Sequence[str],
+    wanted: Wanted,
+    spec: str,
+    split: str | None = None,
+    unused: Sequence[str] = (),
+) -> list[Finding]:
+    """The findings for classes without a photograph in what one trains on.
+
+    Args:
+        missing: These classes.
+        there: The others.
+        wanted: What is wanted; where a table names the classes, one finding stands for all that are missing.
+        spec: The data set, or several.
+        split: Its split.
+        unused: Other names there, not wanted.
+    """
+    if missing and wanted.table is not None:
+        return [absent_of_table(wanted.table, missing, there, spec, split)]
+    return [absent(name, spec, split, unused) for name in missing]
 
 
 def absent(name: str, spec: str, split: str | None, unused: Sequence[str] = ()) -> Finding:
@@ -107,7 +136,8 @@ def nowhere(parts: Sequence[Part], wanted: Wanted) -> list[Finding]:
         return []
     have = {name for part in sources for name in part.selection.classes}
     together = " + ".join(part.dataset for part in sources)
-    return [absent(name, together, None) for name in wanted.classes if name not in have]
+    missing = [name for name in wanted.classes if name not in have]
+    return absences(missing, [name for name in wanted.classes if name in have], wanted, together)
 
 
 def refused(spec: str, split: str | None, error: InputError) -> Finding:
@@ -131,26 +161,37 @@ def _open_voc(spec: str, path: Path, wanted: Wanted, _: SaliencyProbe | None) ->
             continue
         # the reader has the last word on what is not looked at here
         if not any(finding.severity == "error" for finding in found):
-            found += _refusals(
+            refusals, labels_from = _ask_reader(
                 spec, split, wanted, selection.classes, masks=part.num_masks > 0 and voc.lists_masks(split)
             )
+            found += refusals
+            part = replace(part, labels_from=labels_from or part.labels_from)
         findings += found
         if part.names:
             parts.append(part)
     return parts, findings + voc.leftovers()
 
 
-def _refusals(spec: str, split: str, wanted: Wanted, classes: tuple[str, ...], *, masks: bool) -> list[Finding]:
-    """What the reader says to a split with labels alone, and with masks where it has some."""
-    found = []
+def _ask_reader(
+    spec: str, split: str, wanted: Wanted, classes: tuple[str, ...], *, masks: bool
+) -> tuple[list[Finding], str]:
+    """What the reader says to a split with labels alone, and with masks where it has some.
+
+    Returns:
+        Its refusal, if any, and where it takes the labels from without masks.
+    """
+    found, labels_from = [], ""
     for with_masks in (False, True)[: 1 + masks]:
         try:
-            open_dataset(
+            dataset = open_dataset(
                 spec, split=split, classes=wanted.classes and classes, class_map=wanted.class_map, masks=with_masks
             )
         except InputError as error:
             found.append(refused(spec, split, error))
-    return found[:1]
+            continue
+        said = (note.removeprefix(_LABELS_FROM) for note in dataset.notes if note.startswith(_LABELS_FROM))
+        labels_from = labels_from or next(said, "")
+    return found[:1], labels_from
 
 
 def _open_csv(
@@ -220,7 +261,7 @@ def _open_known(spec: str, _: Path, wanted: Wanted, saliency: SaliencyProbe | No
     selection = Selection(tuple(dataset.classes[i] for i in there), tuple(range(len(there))))
     images = [dataset.path(i) for i in range(len(dataset))]
     part = Part(spec, None, selection, dataset.names, dataset.labels[:, there], images, saliency=saliency)
-    return [part], [absent(name, spec, None) for name in missing]
+    return [part], absences(missing, selection.classes, wanted, spec)
 
 
 def _open_masks(spec: str, _: Path, wanted: Wanted, __: SaliencyProbe | None) -> tuple[list[Part], list[Finding]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,12 +15,15 @@ from torch import Tensor
 from attnbn.data.check.findings import Finding, Part, Problem, from_error
 from attnbn.data.classes import Selection
 from attnbn.data.images import read_mask
+from attnbn.data.voc_augmented import augmented_lists, augmented_notes, is_augmented, without_val
 from attnbn.data.voc_labels import class_lists, from_annotations, from_lists, from_masks, read_lines
-from attnbn.data.voc_layout import find_root, index_pictures, mask_index, own_classes
+from attnbn.data.voc_layout import find_root, index_pictures, mask_index, own_classes, split_lists
 from attnbn.io.errors import InputError
 
 Rows = dict[str, Tensor]
 """Name -> labels of the data set's own classes."""
+_LISTS, _ANNOTATIONS, _MASKS = "ImageSets/Main", "Annotations", "the masks"
+"""Where labels come from, as the reader calls it."""
 
 
 @dataclass
@@ -52,16 +56,22 @@ class Voc:
         Args:
             spec: As it was named.
             path: The folder that holds ``JPEGImages``, or a parent.
-            splits: Those wanted; empty: all that it lists, or ``all`` where it has no list.
+            splits: Those wanted; empty: all that it lists, or ``all`` where it has no list. ``train_aug`` may also be made of VOC
+                and SBD, but then only by name: most of it is in ``val`` of ``Main``, on which nobody measures beside it.
 
         Raises:
             InputError: Another layout, or a split that it does not have.
         """
         root = find_root(path)
         have = _splits(root)
-        unknown = [split for split in splits if split not in (*have, "all")]
-        if unknown:
-            raise InputError(f"no split {unknown[0]!r}; splits here: {', '.join([*have, 'all'])}: {root / 'ImageSets'}")
+        for split in splits:
+            if split in (*have, "all"):
+                continue
+            if not is_augmented(split):
+                formed = ["train_aug"] if not any(map(is_augmented, have)) and _is_augmentable(root) else []
+                names = ", ".join([*have, *formed, "all"])
+                raise InputError(f"no split {split!r}; splits here: {names}: {root / 'ImageSets'}")
+            augmented_lists(root)  # says what it is made of, where that is not there
         return cls(spec, root, list(dict.fromkeys(splits)) or have or ["all"], complete=not splits and bool(have))
 
     def index(self) -> None:
@@ -75,8 +85,8 @@ class Voc:
         self.masks = mask_index(self.root)
 
     def lists_masks(self, split: str) -> bool:
-        """Whether a split has a list of ``Segmentation``, whose photographs are to have masks."""
-        return (self.root / "ImageSets" / "Segmentation" / f"{split}.txt").is_file()
+        """Whether a split has a list of ``Segmentation``, whose photographs are to have masks; of train_aug none is read."""
+        return not is_augmented(split) and (self.root / "ImageSets" / "Segmentation" / f"{split}.txt").is_file()
 
     def part(self, split: str, selection: Selection) -> tuple[Part, list[Finding]]:
         """A split with every photograph that any of its lists names.
@@ -90,7 +100,13 @@ class Voc:
         """
         problems: list[Problem] = []
         with_masks, others = _names_of(self.root, split, self.photos)
+        if with_masks and not self.complete and any(map(is_augmented, self.splits)):
+            others = []  # beside train_aug one measures on lists of Segmentation: those of Main share photographs with it
         listed = list(dict.fromkeys([*others, *with_masks]))
+        if is_augmented(split):
+            lists = split_lists(self.root, split, with_masks=False)
+            notes = augmented_notes(self.root, lists, listed)
+            problems += [Problem("train-aug", str(lists[-1]), "", note, "", "note") for note in notes]
         self._listed.update(listed)
         names = [name for name in listed if name in self.photos]
         problems += [self._no_photograph(name) for name in listed if name not in self.photos]
@@ -100,7 +116,7 @@ class Voc:
                 Problem("split-empty", place, f"photographs in the split {split!r}", "an empty list", "fill it")
             )
         problems += self._missing_masks([name for name in with_masks if name in self.photos])
-        rows, unlabelled = self._labels(split, names, selection)
+        rows, origins, unlabelled = self._labels(split, names, selection)
         problems += unlabelled
         # lists of unused classes are not read: without any of the wanted ones a photograph is not used either
         kept = [name for name in names if name not in rows or bool((rows[name] != 0).any())]
@@ -110,7 +126,7 @@ class Voc:
                 table[i] = rows[name]
         images = [self.root / "JPEGImages" / self.photos[name] for name in kept]
         masks = [self.root / self.masks[name] if name in self.masks else None for name in kept]
-        part = Part(self.spec, split, selection, kept, table, images, masks)
+        part = Part(self.spec, split, selection, kept, table, images, masks, labels_from=_counted(origins))
         return part, [part.finding(problem) for problem in problems]
 
     def leftovers(self) -> list[Finding]:
@@ -145,46 +161,94 @@ class Voc:
             yield Problem("mask-missing", file, "a mask for every name of a list of Segmentation", "none",
                           "add it or take the name out")  # fmt: skip
 
-    def _labels(self, split: str, names: list[str], selection: Selection) -> tuple[Rows, list[Problem]]:
-        """Labels from the first place that has a photograph's: the lists of classes, its annotation, its mask."""
+    def _labels(self, split: str, names: list[str], selection: Selection) -> tuple[Rows, Counter[str], list[Problem]]:
+        """Labels from the first place that has a photograph's: the lists of classes, its annotation, its mask.
+
+        Returns:
+            The rows, of how many photographs each place gave them, and what is wrong.
+        """
         problems: list[Problem] = []
-        rows = self._from_lists(split, names, selection, problems)
+        rows, lacking = self._from_lists(split, names, selection, problems)
+        origins = Counter({_LISTS: len(rows)})
         damaged = bool(problems)  # then what the lists would have said is not known, and not missing
+        without = []
         for name in names:
             if name not in rows:
-                row = self._of_file(name, problems)
-                if isinstance(row, Tensor):
+                row, origin = self._of_file(split, name, problems)
+                if row is not None:
                     rows[name] = row
-                elif row is None and not damaged:
-                    file = str(self.root / "JPEGImages" / self.photos[name])
-                    problems.append(Problem("label-missing", file, "at least one class", "none in lists, annotation or mask",
-                                            "label it or take it out of the split"))  # fmt: skip
-        return {name: _to_run(row, selection) for name, row in rows.items()}, problems
+                    origins[origin] += 1
+                elif not origin and not damaged:
+                    without.append(name)
+        problems += self._unlabelled(split, without, lacking, everything=len(without) == len(names))
+        return {name: _to_run(row, selection) for name, row in rows.items()}, +origins, problems
 
-    def _from_lists(self, split: str, names: list[str], selection: Selection, problems: list[Problem]) -> Rows:
-        """Rows of the photographs that every class's list names; with all classes wanted, only those with a class."""
+    def _unlabelled(self, split: str, names: list[str], lacking: str, *, everything: bool) -> Iterator[Problem]:
+        """Photographs without a label: one by one, or all together where the reason is a list that is missing."""
+        others = any((self.root / "ImageSets" / "Main" / f"{label}_{split}.txt").is_file() for label in self.own)
+        if names and lacking and (others or (everything and len(names) > 1)):
+            reasons = [lacking, *(self._lacks(split, names[0]))]
+            many = f" ({len(names):,} photographs without)" if len(names) > 1 else ""
+            yield Problem("label-missing", str(self.root), "a label for every photograph", "; ".join(reasons) + many,
+                          "add the list or label them" if others else "label them", files=len(names))  # fmt: skip
+            return
+        for name in names:
+            file = str(self.root / "JPEGImages" / self.photos[name])
+            yield Problem("label-missing", file, "at least one class", "none in lists, annotation or mask",
+                          "label it or take it out of the split")  # fmt: skip
+
+    def _lacks(self, split: str, name: str) -> Iterator[str]:
+        """Why neither annotation nor mask labels a photograph, in the readers' words."""
+        for origin, read in self._readers(split, name).items():
+            row = read()
+            yield row if isinstance(row, str) else f"no object for {name} in {origin}"
+
+    def _from_lists(
+        self, split: str, names: list[str], selection: Selection, problems: list[Problem]
+    ) -> tuple[Rows, str]:
+        """Rows of the photographs that every class's list names; with all classes wanted, only those with a class.
+
+        Returns:
+            The rows, and in the reader's words the list that is missing.
+        """
         folder = self.root / "ImageSets" / "Main"
         needed = [label for label, place in zip(self.own, selection.index, strict=True) if place is not None]
+        # as the reader: VOC's lists have other splits' names
+        split = "all" if is_augmented(split) else split
         covered = set(names)
         try:
             for label in needed:
                 files = class_lists(folder, label) if split == "all" else [folder / f"{label}_{split}.txt"]
-                if not all(file.is_file() for file in files):
-                    return {}
+                if not files or not all(file.is_file() for file in files):
+                    missing = from_lists(self.root, split, [], self.own, [label])
+                    return {}, missing if isinstance(missing, str) else ""
                 covered &= {line.rsplit(maxsplit=1)[0] for file in files for line in read_lines(file) if line}
             chosen = [name for name in names if name in covered]
             table = from_lists(self.root, split, chosen, self.own, needed) if chosen else ""
         except InputError as error:
             problems.append(from_error("label-file", error, folder))
-            return {}
+            return {}, ""
         if isinstance(table, str):
-            return {}
-        return {
-            name: row for name, row in zip(chosen, table, strict=True) if selection.is_subset or bool((row != 0).any())
-        }
+            return {}, ""
+        whole = zip(chosen, table, strict=True)
+        return {name: row for name, row in whole if selection.is_subset or bool((row != 0).any())}, ""
 
-    def _of_file(self, name: str, problems: list[Problem]) -> Tensor | str | None:
-        """The row from a photograph's annotation or mask; a text where one is damaged, None where there is none."""
+    def _of_file(self, split: str, name: str, problems: list[Problem]) -> tuple[Tensor | None, str]:
+        """The row from a photograph's annotation or mask, and which; no row but a text where one of them is damaged."""
+        for origin, read in self._readers(split, name).items():
+            try:
+                row = read()
+            except InputError as error:
+                if origin == _ANNOTATIONS:  # a damaged mask is found when it is looked at
+                    file = self.root / "Annotations" / f"{name}.xml"
+                    problems.append(from_error("label-file", error, file))
+                return None, str(error)
+            if isinstance(row, Tensor) and bool((row != 0).any()):
+                return row[0], origin
+        return None, ""
+
+    def _readers(self, split: str, name: str) -> dict[str, Callable[[], Tensor | str]]:
+        """What labels one photograph, besides lists; of train_aug no mask does."""
 
         def mask(name: str) -> NDArray[np.uint8] | None:
             if name not in self.masks:
@@ -192,21 +256,28 @@ class Voc:
             pixels: NDArray[np.uint8] = read_mask(self.root / self.masks[name], len(self.own)).numpy()
             return pixels
 
-        readers: list[Callable[[], Tensor | str]] = [
-            lambda: from_annotations(self.root, [name], self.own),
-            lambda: from_masks([name], len(self.own), mask),
-        ]
-        for read in readers:
-            try:
-                row = read()
-            except InputError as error:
-                if read is readers[0]:  # a damaged mask is found when it is looked at
-                    file = self.root / "Annotations" / f"{name}.xml"
-                    problems.append(from_error("label-file", error, file))
-                return str(error)
-            if isinstance(row, Tensor) and bool((row != 0).any()):
-                return row[0]
-        return None
+        readers: dict[str, Callable[[], Tensor | str]] = {
+            _ANNOTATIONS: lambda: from_annotations(self.root, [name], self.own)
+        }
+        if not is_augmented(split):
+            readers[_MASKS] = lambda: from_masks([name], len(self.own), mask)
+        return readers
+
+
+def _counted(origins: Counter[str]) -> str:
+    """Where labels come from, with counts where that is more than one place."""
+    if len(origins) < 2:
+        return "".join(origins)
+    return ", ".join(f"{origin} ({number:,})" for origin, number in origins.items())
+
+
+def _is_augmentable(root: Path) -> bool:
+    """Whether ``train_aug`` can be made of what is there."""
+    try:
+        augmented_lists(root)
+    except InputError:
+        return False
+    return True
 
 
 def _splits(root: Path) -> list[str]:
@@ -228,6 +299,10 @@ def _names_of(root: Path, split: str, photos: dict[str, str]) -> tuple[list[str]
     segmentation, main = sets / "Segmentation" / f"{split}.txt", sets / "Main" / f"{split}.txt"
     if split == "all" and not segmentation.is_file() and not main.is_file():
         return [], list(photos)
+    if is_augmented(split):
+        lists = split_lists(root, split, with_masks=False)
+        names = [name for file in lists for name in _listed(file, photos)]
+        return [], without_val(root, lists, names)
     labels = own_classes(root)
     files = [main] if main.is_file() else [sets / "Main" / f"{label}_{split}.txt" for label in labels]
     others = [name for file in files if file.is_file() for name in _listed(file, photos)]

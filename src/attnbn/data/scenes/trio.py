@@ -21,8 +21,8 @@ from attnbn.data.scenes.dice import Dice
 from attnbn.data.scenes.toys import PAINTS, TOYS
 
 TRIO_NAMES = ("balloon", "boat", "sheep", "tent")
-"""The classes, in order; class i has the id i + 1 in a mask. Four, because a small network learns them in 350 steps from random
-weights; all six it has not learnt in 400."""
+"""The classes, in order; class i has the id i + 1 in a mask. Four, because a small network learns them in 500 steps from random
+weights."""
 
 BACKDROPS = tuple(TOYS[name].context for name in TRIO_NAMES)
 """What a toy may stand before: the contexts of all four."""

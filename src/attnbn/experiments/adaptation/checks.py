@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from attnbn.adapt_config import ROWS
 from attnbn.data.open import place_of
 from attnbn.experiments.adaptation.directions import Direction, Domain
 from attnbn.io.errors import InputError
+from attnbn.io.json_file import read_object
 from attnbn.io.run_folder import RESULTS
 
 
@@ -37,8 +37,11 @@ def check_earlier_domains(output: Path, domains: Sequence[Domain]) -> None:
     file = output / RESULTS
     if not file.is_file():
         return
-    stored = json.loads(file.read_text(encoding="utf-8")).get("domains", [])
-    earlier = {domain["name"]: domain["spec"] for domain in stored}
+    stored = read_object(file, "the results of a comparison", largest=None).get("domains", [])
+    try:
+        earlier = {str(domain["name"]): str(domain["spec"]) for domain in stored}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"expected the domains of a comparison, could not read them ({error!r}): {file}") from None
     now = {domain.name: domain.spec for domain in domains}
     for name in now:
         if name in earlier and place_of(earlier[name]) != place_of(now[name]):

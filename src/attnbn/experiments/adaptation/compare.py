@@ -17,9 +17,12 @@ from attnbn.experiments.adaptation.transfer import Tests, open_tests, test_run
 from attnbn.experiments.parallel import Job
 from attnbn.experiments.rows import Display, check_earlier, check_study_folder, flat, job, preflight, run_all
 from attnbn.experiments.runner import versions
-from attnbn.io.atomic import write_json
+from attnbn.io.atomic import remove_parts_of, write_json
 from attnbn.io.errors import InputError
+from attnbn.io.folder_lock import alone_in
 from attnbn.io.run_folder import RESULTS, RunFolder
+
+PAGE = "report.html"
 
 
 @dataclass
@@ -77,6 +80,12 @@ class Adaptation:
         self.planner = Planner(self.config, self.classes, self.output)
         first = self._cases(self.seeds[:1])
         self._check([*first, *self._cases(self.seeds[1:])])
+        with alone_in(self.output):
+            return self._carry_out(first)
+
+    def _carry_out(self, first: Sequence[Case]) -> dict[str, Any]:
+        """All of it, in a folder that is ours; ``first`` are the cases of the first seed."""
+        remove_parts_of(self.output / RESULTS, self.output / PAGE)
         if self.overwrite or not (self.output / RESULTS).is_file():  # earlier results stay until there are new ones
             write_json(self.output / RESULTS, self._head() | {"complete": False})
         self._do(first)
@@ -204,4 +213,4 @@ class Adaptation:
         for direction in self.directions:
             cases = {row: case for (row, d), case in chosen.items() if d == direction}
             views.append((direction, cases, self._tests[(direction.name, self.seeds[0])]))
-        write_page(self.output / "report.html", results, self.config.compare, views, self.config.device)
+        write_page(self.output / PAGE, results, self.config.compare, views, self.config.device)

@@ -22,7 +22,7 @@ from attnbn.evaluation.classification import classification_figures
 from attnbn.experiments.domains import open_domains, open_test
 from attnbn.inference.classify import Classified, classify
 from attnbn.inference.load import load
-from attnbn.io.atomic import write_bytes, write_json
+from attnbn.io.atomic import remove_parts_of, write_bytes, write_json
 from attnbn.io.errors import InputError
 from attnbn.report.transfer import TENSORS, TRANSFER
 from attnbn.training.devices import check_device, loader_processes
@@ -98,6 +98,7 @@ def test_run(run: Path, tests: Tests, folder: Path, identity: Mapping[str, Any])
     figures |= {"validation": _figures(seen["source"], trained.classes), "of": known}
     figures |= {"names": seen["target"].names, "source_names": seen["source"].names}
     folder.mkdir(parents=True, exist_ok=True)
+    remove_parts_of(folder / TENSORS, folder / TRANSFER)
     write_bytes(folder / TENSORS, save(_tensors(seen["source"], "source_") | _tensors(seen["target"], "")))
     write_json(folder / TRANSFER, figures)  # last: it says that both are whole
     return figures
@@ -118,6 +119,8 @@ def _earlier(folder: Path, known: Mapping[str, Any]) -> dict[str, Any] | None:
     """Figures taken before, where they are of the same weights and images."""
     try:
         figures: dict[str, Any] = json.loads((folder / TRANSFER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return figures if figures.get("of") == known and (folder / TENSORS).is_file() else None
+    return (
+        figures if isinstance(figures, dict) and figures.get("of") == known and (folder / TENSORS).is_file() else None
+    )

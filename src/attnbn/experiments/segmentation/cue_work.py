@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -23,9 +23,11 @@ from attnbn.data.cue_files import (
     write_seeds,
 )
 from attnbn.data.images import write_mask
-from attnbn.inference.claim import as_stored, check_place, digest_of, in_words, read_manifest
+from attnbn.inference.claim import as_stored, check_place, digest_of, hold, in_words, read_manifest
 from attnbn.io.atomic import explained, write_json
 from attnbn.io.errors import InputError
+from attnbn.io.folder_lock import FolderLock
+from attnbn.io.inside import check_inside
 from attnbn.segmentation.cues import seeds_to_mask
 
 UNFINISHED, REPORT, PAGE = "unfinished.json", "report.json", "report.html"
@@ -40,13 +42,20 @@ class CueWork:
         grid: Rows and columns.
         made_by: What its cues are made by and of.
         overwrite: Take over a folder of other cues.
+        shared: Other processes write to it too, each its share.
 
     Raises:
-        InputError: It holds other cues, or other files.
+        InputError: It holds other cues, or other files, or another process is writing to it.
     """
 
     def __init__(
-        self, path: Path, classes: Sequence[str], grid: tuple[int, int], made_by: Mapping[str, Any], overwrite: bool
+        self,
+        path: Path,
+        classes: Sequence[str],
+        grid: tuple[int, int],
+        made_by: Mapping[str, Any],
+        overwrite: bool,
+        shared: bool = False,
     ) -> None:
         self.path, self.classes, self.grid = path, tuple(classes), grid
         self.made_by = as_stored({"classes": list(classes), "grid": list(grid), **made_by})
@@ -69,6 +78,15 @@ class CueWork:
                 f"expected a new folder or cues made alike, got others ({how}): choose another --output or say "
                 f"--overwrite: {path}"
             )
+        self.lock = FolderLock(path, shared=shared)
+        if path.is_dir():
+            hold(self.lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release(remove=True)
 
     def complete(self, name: str) -> bool:
         """Whether the cues of a photograph are there and made by this run and these settings."""
@@ -79,12 +97,14 @@ class CueWork:
 
     def write(self, name: str, cues: Tensor, labels: Tensor) -> None:
         """Write the cues of a photograph; the file that stands for it comes last."""
+        check_inside(self.path, picture_file(self.path, name), seeds_file(self.path, name))
         self._begin()
         write_mask(picture_file(self.path, name), seeds_to_mask(cues))
         write_seeds(self.path, name, cues, labels=labels.tolist(), mark=self.mark)
 
     def _begin(self) -> None:
         """Say whose the folder is from now on; what stood for other cues goes."""
+        hold(self.lock)
         ended = read_manifest(self.path / MANIFEST)
         if self._begun or (ended is not None and not _differences(ended, self.made_by)):
             return
@@ -104,9 +124,11 @@ class CueWork:
         ended = read_manifest(self.path / MANIFEST)
         if ended is None or _differences(ended, self.made_by) or ended.get("names") != list(names):
             return None
-        return (
-            read_manifest(self.path / REPORT) if all((self.path / name).is_file() for name in (PAGE, ARCHIVE)) else None
-        )
+        if not all((self.path / name).is_file() for name in (PAGE, ARCHIVE)):
+            return None
+        with explained(self.path):  # a process may have been killed just before it did so
+            (self.path / UNFINISHED).unlink(missing_ok=True)
+        return read_manifest(self.path / REPORT)
 
     def end(self, names: Sequence[str], left_out: Sequence[str]) -> None:
         """The last file: the folder is complete; the photographs left out stand in it by name too."""

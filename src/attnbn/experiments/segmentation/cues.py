@@ -27,7 +27,7 @@ from attnbn.inference.maps import Fuse
 from attnbn.inference.passes import Passes
 from attnbn.inference.photographs import check_name
 from attnbn.inference.predict import predict
-from attnbn.inference.shards import Shard, current_shard, remaining
+from attnbn.inference.shards import Shard, current_shard, own, remaining
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
 from attnbn.io.run_folder import RunFolder
@@ -157,32 +157,34 @@ def write_cues(
         "identity": trained.identity | {"size": trained.config.data.size},
         "settings": {**asdict(settings), **passes.settings(), "saliency": described},
     }
-    folder = CueWork(Path(output).expanduser(), trained.classes, settings.grid, made_by, overwrite)
     shard = current_shard() if shard is None else shard
-    own, done.skipped = remaining(names, folder.complete, shard)
-    wanted = [indices[i] for i in own]
-    place = {dataset.names[index]: index for index in wanted}
-    for prediction in predict(
-        trained.network, dataset, size=trained.config.data.size, indices=wanted, attend="labels", **passes.settings(),
-        batch_size=batch_size, workers=workers, skip_broken=skip_broken, broken=done.broken,
-    ):  # fmt: skip
-        found = _saliency_of(source, dataset, place[prediction.name], prediction.size)
-        cues = make_cues(prediction.maps, prediction.classes, len(trained.classes), found, **asdict(settings))
-        folder.write(prediction.name, cues, prediction.classes)
-        done.written += 1
-        if progress is not None:
-            progress(done.written + len(done.broken), len(wanted))
-    broken = by_name([names[i] for i in own], folder.complete, done.broken)
-    done.missing, left_out = look_round(folder.path, names, folder.complete, folder.mark, shard, broken)
-    if done.missing == 0:
-        ready = [name for name in names if name not in left_out]
-        if not ready:
-            raise InputError(f"expected photographs to make cues of, got none that can be read: {dataset.title}")
-        done.report = None if done.written else folder.report(ready)
-        if done.report is None:
-            looks = _Looks(dataset, source, _Truth(target, split, trained))
-            done.report = _finish(folder, ready, looks, done.notes, list(left_out.values()))
-    return done
+    place = Path(output).expanduser()
+    with CueWork(place, trained.classes, settings.grid, made_by, overwrite, shard.world > 1) as folder:
+        todo, done.skipped = remaining(names, folder.complete, shard)
+        wanted = [indices[i] for i in todo]
+        mine = [indices[i] for i in own(names, shard)]
+        index_of = {dataset.names[index]: index for index in wanted}
+        for prediction in predict(
+            trained.network, dataset, size=trained.config.data.size, indices=mine, only=wanted, attend="labels",
+            **passes.settings(), batch_size=batch_size, workers=workers, skip_broken=skip_broken, broken=done.broken,
+        ):  # fmt: skip
+            found = _saliency_of(source, dataset, index_of[prediction.name], prediction.size)
+            cues = make_cues(prediction.maps, prediction.classes, len(trained.classes), found, **asdict(settings))
+            folder.write(prediction.name, cues, prediction.classes)
+            done.written += 1
+            if progress is not None:
+                progress(done.written + len(done.broken), len(wanted))
+        broken = by_name([names[i] for i in todo], folder.complete, done.broken)
+        done.missing, left_out = look_round(folder.path, names, folder.complete, folder.mark, shard, broken)
+        if done.missing == 0:
+            ready = [name for name in names if name not in left_out]
+            if not ready:
+                raise InputError(f"expected photographs to make cues of, got none that can be read: {dataset.title}")
+            done.report = None if done.written else folder.report(ready)
+            if done.report is None:
+                looks = _Looks(dataset, source, _Truth(target, split, trained))
+                done.report = _finish(folder, ready, looks, done.notes, list(left_out.values()))
+        return done
 
 
 def _classifier(run: str | os.PathLike[str], checkpoint: str, device: str) -> TrainedRun:

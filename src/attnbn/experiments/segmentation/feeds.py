@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from attnbn.data.images import read_mask
 from attnbn.data.sample import Sample
 from attnbn.data.transforms import eval_transform
 from attnbn.io.errors import InputError
+from attnbn.io.json_file import read_object
 from attnbn.io.pictures import list_pictures
 from attnbn.tasks.dsrg import CueBatch
 
@@ -44,7 +44,7 @@ class SeededPhotographs(Dataset[Seeded]):
     """
 
     def __init__(self, dataset: ImageDataset, cues: CueFolder, grid: tuple[int, int]) -> None:
-        self.dataset, self.cues, self.grid = dataset, cues, grid
+        self.dataset, self.cues, self.grid, self.names = dataset, cues, grid, dataset.names
         known = set(cues.names)
         missing = [name for name in dataset.names if name not in known]
         if missing:
@@ -108,8 +108,8 @@ def classes_of_masks(folder: str | Path) -> tuple[str, ...] | None:
     for note in (place / "segment.json", place.parent / "segment.json"):
         if note.is_file():
             try:
-                return tuple(str(name) for name in json.loads(note.read_text(encoding="utf-8"))["classes"])
-            except (ValueError, KeyError, TypeError) as error:
+                return tuple(str(name) for name in read_object(note, "the classes of the masks")["classes"])
+            except (KeyError, TypeError) as error:
                 raise InputError(f"expected the classes of the masks, could not read them ({error}): {note}") from error
     return None
 

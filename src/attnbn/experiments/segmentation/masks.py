@@ -6,7 +6,6 @@ where it is done already, so that a stopped one goes on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,8 @@ from attnbn.inference.load_segmenter import load_segmenter, read_segment_config
 from attnbn.inference.segment import score_segmentation
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
+from attnbn.io.inside import check_inside
+from attnbn.io.json_file import read_object
 from attnbn.io.run_folder import CONFIG, RunFolder
 from attnbn.models.segmenters import build_segmenter, grid_of
 from attnbn.report.masks import MaskReport, MaskRow
@@ -164,7 +165,7 @@ def _figures(stage: MaskStage) -> dict[str, Any]:
     trained = load_segmenter(stage.run, device=check_device(stage.config.device))
     look = stage.config.inference
     made_by = as_stored({"sha256": trained.identity["sha256"], "split": stage.split, "inference": asdict(look)})
-    if file.is_file() and (earlier := json.loads(file.read_text(encoding="utf-8"))).get("made_by") == made_by:
+    if file.is_file() and (earlier := read_object(file, "figures of masks")).get("made_by") == made_by:
         return dict(earlier)
     dataset = score_set(stage, trained.classes)
     scored = score_segmentation(
@@ -174,11 +175,16 @@ def _figures(stage: MaskStage) -> dict[str, Any]:
         scales=look.scales,
         flip=look.flip,
         crf=look.crf,
-        each=lambda one: write_mask(mask_file(stage, one.name), one.mask),
+        each=lambda one: _write_mask(stage, one.name, one.mask),
     )
     figures = scored.figures(trained.classes) | {"made_by": made_by}
     write_json(file, figures)
     return figures
+
+
+def _write_mask(stage: MaskStage, name: str, mask: Tensor) -> None:
+    check_inside(stage.folder, mask_file(stage, name))
+    write_mask(mask_file(stage, name), mask)
 
 
 def mask_file(stage: MaskStage, name: str) -> Path:
