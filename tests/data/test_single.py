@@ -72,8 +72,9 @@ def test_none_shows_one_class_alone() -> None:
     with pytest.raises(InputError) as caught:
         only_single_of_own(run, whole(*[[1.0, 0, 0, 0, 1]] * 5))
     assert str(caught.value) == (
-        "expected images of exactly one of the 5 classes of the data set, left out 1 of 1 images: 1 that show, or may show, another class "
-        "of the data set (data.single_label own); set data.single_label true to count the run's classes alone: voc:here val"
+        "expected images of exactly one of the 5 classes of the data set, left out 1 of 1 images: 1 that show, or may "
+        "show, another class of the data set (data.single_label own); set data.single_label true to count the run's classes "
+        "alone: voc:here val"
     )
     with pytest.raises(ValueError, match="got none of stranger"):
         only_single_of_own(ImageDataset(["a"], ["stranger"], torch.ones(1, 1)), whole(*[[1.0, 0, 0, 0, 0]] * 5))

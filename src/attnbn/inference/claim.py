@@ -20,7 +20,6 @@ from attnbn.io.errors import InputError, RunError
 from attnbn.io.folder_lock import FolderLock
 from attnbn.io.run_folder import CONFIG
 
-
 _NAMED = 6
 """Settings that are named where two makings differ; two detectors differ in nearly all of theirs."""
 

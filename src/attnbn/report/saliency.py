@@ -87,8 +87,8 @@ def write_sheet(
         facts["could not be read"] = f"{len(summary.left_out):,}"
     page.facts(facts)
     page.paragraph(
-        "Worth a look are maps that a simple test finds odd: nearly nothing or nearly everything marked, all borders marked, most of it "
-        "undecided. No test sees a map that marks the wrong thing: for that, look at the others too."
+        "Worth a look are maps that a simple test finds odd: nearly nothing or nearly everything marked, all borders marked, "
+        "most of it undecided. No test sees a map that marks the wrong thing: for that, look at the others too."
     )
     draw = _Drawer(folder, {one.name: one.path for one in photographs}, summary.figures)
     room = min(count, shown // 2)

@@ -48,13 +48,12 @@ class SharedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name is PyTorch's
         """``B×C×…`` normalised per channel."""
         self._check_input_dim(input)
-        if not self.training and self.running_mean is not None:
-            return F.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-            )
+        if not self.training:
+            mean, variance, none = self.running_mean, self.running_var, self.running_mean is None
+            return F.batch_norm(input, mean, variance, self.weight, self.bias, training=none, eps=self.eps)
         output: Tensor
         output, mean, variance, count = _Normalized.apply(input, self.weight, self.bias, self.eps)
-        if self.training and self.running_mean is not None:
+        if self.running_mean is not None:
             self._remember(mean, variance * (count / (count - 1).clamp(min=1)))
         return output
 
