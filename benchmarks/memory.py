@@ -1,8 +1,11 @@
-"""Memory while a lot is done: 100,000 files read, or looked at; ``attend`` over 10,000 photographs; 2,000 steps of training.
+"""Memory while a lot is done: 100,000 files read, or looked at; ``attend`` over 10,000 photographs; 10,000 calls of attention;
+2,000 steps of training.
 
-The last two run the very functions behind ``attnbn attend`` and ``attnbn train`` on a small network, on both domains and with
-all four terms. It must not grow: the slope of a straight line through the samples, the first fifth (warming up) left out,
-stays below ``--bound`` MiB per 1,000.
+``attend`` and the training run the very functions behind ``attnbn attend`` and ``attnbn train`` on a small network, on both
+domains and with all four terms. The calls take attention in every way there is, in turns: the public function with its graph, a
+step back through it, passes without gradients and in inference mode, several layers, any classifier by a hook. Memory must not
+grow: the slope of a straight line through the samples, the first fifth (warming up) left out, stays below ``--bound`` MiB per
+1,000.
 
 The first two walk through ``--files`` small photographs (links to a few) with ``--readers`` processes that read: an epoch of the
 training's loader, and the prediction behind ``attend``, ``evaluate`` and ``cues``. Their memory is counted with that of the
@@ -22,8 +25,10 @@ from typing import Any
 import measure
 import numpy as np
 import torch
+import torchvision
 from PIL import Image
 
+from attnbn.attention import class_attention
 from attnbn.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from attnbn.data.collate import collate
 from attnbn.data.open import open_dataset
@@ -31,10 +36,12 @@ from attnbn.data.transforms import train_transform
 from attnbn.experiments.feeds import Augment
 from attnbn.experiments.train import train
 from attnbn.inference.attend import attend
+from attnbn.inference.layers import LAST, captured
 from attnbn.inference.photographs import Photographs, list_photographs
 from attnbn.inference.predict import predict
 from attnbn.io.atomic import write_json
 from attnbn.models.build import build_network
+from attnbn.models.network import TappedClassifier
 from attnbn.training.streams import Stream
 
 Sample = tuple[int, float]
@@ -43,6 +50,7 @@ BATCH = 32
 LINKS = 50_000
 """Of one file; file systems allow 65,000."""
 PHOTOGRAPHS, STEPS, READ, PREDICTED = "photographs", "steps", "files read", "files predicted"
+CALLS = "attention calls"
 
 
 class Sampler:
@@ -143,6 +151,32 @@ def attend_many(given: argparse.Namespace, device: torch.device, folder: Path) -
     return sampler.record()
 
 
+def attention_calls(given: argparse.Namespace, device: torch.device, _folder: Path) -> dict[str, Any]:
+    """Each way to take attention in turns, two images and three classes a call; what is returned is dropped."""
+    network = build_network(ModelConfig(backbone="small"), len(CLASSES)).network.to(device)
+    tapped = TappedClassifier(torchvision.models.resnet18(num_classes=len(CLASSES)), "layer4").to(device).eval()
+    images = torch.rand(2, 3, given.size, given.size, device=device)
+    wanted = torch.ones(2, len(CLASSES), device=device)
+
+    def without(mode: Callable[[], Any], net: torch.nn.Module) -> None:
+        with mode():
+            net(images, wanted)
+
+    ways = (
+        lambda: class_attention(network.trunk(images), network.head, wanted),
+        lambda: network(images, wanted).attention.sum().backward(),
+        lambda: without(torch.no_grad, network),
+        lambda: without(torch.inference_mode, network),
+        lambda: captured(network, images, ("trunk.1", LAST)).maps(wanted),
+        lambda: without(torch.no_grad, tapped),
+    )
+    sampler = Sampler(CALLS, given.every_calls, device)
+    for call in range(given.calls):
+        ways[call % len(ways)]()
+        sampler.at(call + 1)
+    return sampler.record()
+
+
 def train_long(given: argparse.Namespace, device: torch.device, folder: Path) -> dict[str, Any]:
     """``train`` on the embedded scenes with all of Eq. 7, checkpoints included."""
     config = RunConfig(
@@ -163,6 +197,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "read": read_many,
     "predict": predict_many,
     "attend": attend_many,
+    "attention": attention_calls,
     "training": train_long,
 }
 
@@ -179,6 +214,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.add_argument("--count", type=int, default=10_000, help="photographs")
     options.add_argument("--distinct", type=int, default=300, help="different ones; the others are links to them")
     options.add_argument("--side", type=int, default=160, help="width of the photographs")
+    options.add_argument("--calls", type=int, default=10_000, help="calls of attention")
+    options.add_argument("--every-calls", type=int, default=500)
     options.add_argument("--steps", type=int, default=2_000, help="training steps")
     options.add_argument("--size", type=int, default=64, help="side of what the network sees")
     options.add_argument("--workers", type=int, default=0, help="reading processes (their memory is not counted)")
