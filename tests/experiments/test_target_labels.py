@@ -136,8 +136,9 @@ def test_danns_schedule_does_not_know_where_a_run_is_cut_off(data: Path, tmp_pat
     assert terms(tmp_path / "cut") == terms(tmp_path / "whole")[:3]
 
 
-def test_coral_in_several_processes_is_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
-    run = replace(config(data, "right", LOSSES["coral"], tmp_path / "run"), devices=2)
-    with pytest.raises(InputError, match=r"--devices and --nodes of 1 each with loss\.coral"):
+def test_coral_in_parts_of_a_batch_is_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    run = config(data, "right", LOSSES["coral"], tmp_path / "run")
+    run = replace(run, training=replace(run.training, accumulate=2))
+    with pytest.raises(InputError, match=r"training\.accumulate"):
         train(run)
     assert not (tmp_path / "run").exists()
