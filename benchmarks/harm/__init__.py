@@ -1,0 +1,1 @@
+"""What ``faults.py`` does harm with: jobs, faults, and whether two folders hold the same."""
