@@ -1,4 +1,4 @@
-"""Small trainings of every kind, by one process or several: what ``tests/training/test_many_processes.py`` compares.
+"""Small trainings of every kind, by one process or several: what ``tests/training/test_process_groups.py`` compares.
 
 Started with a folder, a number of processes and the name of a run's settings, it writes what each training ended with there,
 then trains without end, for the test to kill one of the processes.
@@ -31,12 +31,14 @@ from attnbn.tasks.dsrg import CueBatch, Dsrg
 from attnbn.tasks.supervised import Supervised, collate_masks
 from attnbn.training.checkpoint import Checkpoint, CheckpointFolder
 from attnbn.training.devices import make_fabric
-from attnbn.training.loop import Every, Loop, Task
+from attnbn.training.loop import Every, Loop, Progress
 from attnbn.training.schedules import Stretch
 from attnbn.training.streams import Stream
+from attnbn.training.task import Task
 from conftest import tiny_network
 
 CLASSES, SIDE, BATCH, STEPS = 3, 16, 12, 6
+PARENT = os.getppid()
 TRAINING = TrainingConfig(batch_size=BATCH, weight_decay=1e-2, discriminator_lr=1e-2)
 OFF = LossConfig(source_cl=0, attention=0, target_cl=0, adversarial=0)
 LOSSES = {
@@ -118,10 +120,16 @@ def train(
         for name, count, seed in (("source", 17, 0), ("target", 19, 1))
     }
     terms: dict[str, float] = {}
+
+    def told(progress: Progress) -> None:
+        terms.update(progress.terms)
+        if fabric.is_global_zero and os.getppid() != PARENT:  # the test has gone: nobody will end this
+            sys.exit(1)
+
     loop = Loop(
         task, streams, [Stretch(Phase(), 0, steps, steps, 0.05)], lambda stretch, step: 1.0, fabric,
-        seed=3, checkpoints=CheckpointFolder(folder), metrics=lambda step: None, every=Every(0, 0, 0),  # type: ignore[arg-type,return-value]
-        accumulate=accumulate, workers=workers, watch=lambda progress: terms.update(progress.terms),
+        seed=3, checkpoints=CheckpointFolder(folder), metrics=lambda *_: None, every=Every(0, 0, 0),  # type: ignore[arg-type,return-value]
+        accumulate=accumulate, workers=workers, watch=told,
     )  # fmt: skip
     loop._write = lambda line: None  # type: ignore[method-assign]
     loop.run(resume)

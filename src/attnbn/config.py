@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal, get_origin, get_type_hints
 
@@ -188,6 +189,8 @@ class TrainingConfig:
         epoch_steps: Steps of an epoch; None: as ``epochs`` says.
         max_steps: Stop after this many steps in all, schedule unchanged; None: at its end.
         checkpoint_every: Steps between checkpoints; 0: only at the end and on Ctrl-C.
+        checkpoint_share: One that is due is left out while those before it have taken more than this share of the time, as large
+            networks on fast devices may; 1: none is.
         validate_every: Steps between validations on the selection split; 0: only at the end.
         log_every: Steps between lines of ``metrics.jsonl``.
     """
@@ -209,6 +212,7 @@ class TrainingConfig:
     epoch_steps: int | None = None
     max_steps: int | None = None
     checkpoint_every: int = 500
+    checkpoint_share: float = 0.02
     validate_every: int = 0
     log_every: int = 10
 
@@ -277,11 +281,24 @@ def config_from_dict(kind: type[Any], values: Mapping[str, Any], place: object =
         elif hint == list[Phase] and isinstance(value, list):
             value = [config_from_dict(Phase, phase, place, inner) for phase in value]
         elif not fits(value, hint):
-            raise InputError(f"expected {inner} as {in_words(hint)}, got {reprlib.repr(value)}{at}")
+            raise InputError(f"expected {inner} as {in_words(hint)}, got {reprlib.repr(value)}{_hint(value, hint)}{at}")
         elif get_origin(hint) is tuple:
             value = tuple(value)
         built[name] = value
     return kind(**built)
+
+
+def _hint(value: object, hint: Any) -> str:
+    """YAML reads 2e-2 as text, for it lacks a point.
+
+    >>> _hint("2e-2", float), _hint("8", int), _hint("8.5", int)
+    (' (write 0.02)', ' (write 8)', '')
+    """
+    for kind in (int, float) if isinstance(value, str) else ():
+        with suppress(ValueError):
+            if fits(number := kind(str(value)), hint):
+                return f" (write {number!r})"
+    return ""
 
 
 def expect(good: bool, key: str, what: str, value: object) -> None:
@@ -335,6 +352,19 @@ def check_config(config: RunConfig) -> None:
     expect(config.workers is None or config.workers >= 0, "--workers", "of at least 0", config.workers)
 
 
+def check_frozen(layers: int, weights: str | None, backbone: str) -> None:
+    """Refuse to train on frozen layers that nobody has trained; a recipe alone may leave the weights to be given.
+
+    Of the small backbone, to try things with, there are none.
+
+    Raises:
+        InputError: naming both settings.
+    """
+    given = layers == 0 or weights is not None or backbone == "small"
+    what = f"beside model.freeze {layers} (frozen as they were drawn, layers learn nothing; a FILE, or IMAGENET1K_V1)"
+    expect(given, "model.weights", what, weights)
+
+
 _NOT_NEGATIVE = (
     "warmup",
     "weight_decay",
@@ -361,6 +391,7 @@ def check_training(training: TrainingConfig) -> None:
         expect(value is None or value > 0, f"training.{name}", "above 0", value)
     expect(0 <= training.momentum < 1, "training.momentum", "in [0, 1)", training.momentum)
     expect(0 <= training.drop <= 1, "training.drop", "in [0, 1]", training.drop)
+    expect(0 < training.checkpoint_share <= 1, "training.checkpoint_share", "in (0, 1]", training.checkpoint_share)
     for name in _NOT_NEGATIVE:
         expect(getattr(training, name) >= 0, f"training.{name}", "of at least 0", getattr(training, name))
     for phase in training.phases:

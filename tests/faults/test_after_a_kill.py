@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from torchvision import tv_tensors
 
 from attnbn.cli.main import main
 from attnbn.data.dataset import ImageDataset
-from attnbn.data.readers import is_death
+from attnbn.data.readers import DEATH, is_death
 from attnbn.data.sample import Sample
 from attnbn.inference.attend import attend
 from attnbn.inference.claim import claim
@@ -27,7 +31,7 @@ from attnbn.io.errors import InputError, RunError
 from attnbn.io.folder_lock import LOCK, FolderLock, alone_in
 from attnbn.io.run_folder import RunFolder
 from attnbn.models.network import Output
-from attnbn.training.checkpoint import Checkpoint, CheckpointFolder
+from attnbn.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
 from attnbn.training.streams import Stream
 
 HOLDS = """
@@ -104,15 +108,37 @@ def test_a_folder_overwritten_is_unfinished_from_the_first(tmp_path: Path, monke
     folder.release()
 
 
-def test_old_checkpoints_go_whole_and_later_where_a_kill_prevented_it(tmp_path: Path) -> None:
-    folder = CheckpointFolder(tmp_path)
-    for step in (1, 2, 3):
+@pytest.mark.parametrize("call", ["rename", "unlink", "rmdir"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_old_checkpoints_go_whole_and_later_where_a_kill_prevented_it(
+    call: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed just before the n-th call of the system of this kind, while two old ones are removed."""
+
+    class Killed(BaseException):
+        pass
+
+    made = [0]
+    true = getattr(os, call)
+
+    def killed(*words: Any, **more: Any) -> Any:
+        made[0] += 1
+        if made[0] == number + 1:
+            raise Killed
+        return true(*words, **more)
+
+    for step in (1, 2, 3, 4):
         CheckpointFolder(tmp_path, keep=9).save(Checkpoint(step, {"x": torch.zeros(1)}, {}))
-    folder.drop_older(3)
-    assert names(tmp_path) == ["step-00000002", "step-00000003"]
-    (tmp_path / "step-00000002").rename(tmp_path / ".step-00000002.part")  # killed after the first file was removed
+    folder = CheckpointFolder(tmp_path)
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(os, call, killed)
+        folder.drop_older(4)
+        assert made[0] == number == 2 and call != "unlink"  # two folders of two files each: never as many
+    for old in folder:
+        read_checkpoint(old)  # with all its files
     folder.recover()
-    assert names(tmp_path) == ["step-00000003"]
+    folder.drop_older(4)
+    assert names(tmp_path) == ["step-00000003", "step-00000004"]
 
 
 def test_a_lock_is_one_process_or_all_that_share_it(tmp_path: Path) -> None:
@@ -246,7 +272,8 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, capsys: pytest.Cap
         Image.fromarray(pixels).save(file)
     words = [
         "--config", "demo-grad-cam", "--data.target", f"folders:{tmp_path / 'data'}", "--data.selection_split", "null",
-        "--data.size", "32", "--training.steps", "4", "--training.batch_size", "2", "--training.checkpoint_every", "2",
+        "--data.size", "32", "--training.steps", "4", "--training.batch_size", "2",
+        "--training.checkpoint_every", "2", "--training.checkpoint_share", "1",
         "--device", "cpu", "--workers", "0", "--output", str(tmp_path / "run"),
     ]  # fmt: skip
     assert main(["train", *words]) == 0
@@ -275,6 +302,58 @@ def test_a_stream_knows_its_data_by_names_and_order() -> None:
     turned.names = ("b", "a")  # type: ignore[assignment]
     assert stream(Named([1, 2])).data == stream(Named([3, 4])).data != stream(turned).data
     assert json.loads(json.dumps(stream([1, 2]).data))["images"] == 2
+
+
+DEATHS = """
+import multiprocessing, os, signal
+from attnbn.data.readers import read_ahead
+from attnbn.io.errors import RunError
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter as Loader
+
+def cut_short(*_, **__):  # as it goes when a reader dies while it hands a tensor over
+    signal.signal(signal.SIGCHLD, hear)
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+batches = read_ahead(range(1000), 2)
+next(batches)
+reader = multiprocessing.active_children()[0].pid
+hear = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+os.kill(reader, signal.SIGKILL)
+os.waitid(os.P_PID, reader, os.WEXITED | os.WNOWAIT)
+Loader._try_get_data = cut_short
+try:
+    list(batches)
+except RunError as error:
+    signal.raise_signal(signal.SIGCHLD)  # PyTorch hears of the death only now
+    print(error)
+"""
+
+
+def test_the_death_of_readers_is_said_once() -> None:
+    done = subprocess.run([sys.executable, "-c", DEATHS], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{DEATH}\n", "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are looked up in /proc")
+def test_a_training_whose_reader_is_killed_ends_with_one_line(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "attnbn", "train", "--config", "demo-grad-cam", "--data.target", "scenes:target?count=40",
+            "--data.selection_split", "null", "--data.size", "32", "--training.steps", "100000", "--training.batch_size", "4",
+            "--training.log_every", "1", "--device", "cpu", "--workers", "2", "--output", str(tmp_path / "run"),
+        ],
+        env=dict(os.environ, OMP_NUM_THREADS="1"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+    readers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(readers) == 2
+    os.kill(int(readers[0]), signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.splitlines()[-1:]) == (1, [f"attnbn: {DEATH}"])
+    assert "fewer --workers" in DEATH and "Traceback" not in said and said.count("attnbn:") == 1
 
 
 @pytest.mark.parametrize(

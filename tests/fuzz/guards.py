@@ -127,8 +127,8 @@ def _virtual() -> int:
 
 
 def small_and_fast(read: Callable[[], Any], path: Path, match: str) -> None:
-    """Refuse a bomb in under a second and 100 MB."""
+    """Refuse a bomb in under a second and 100 MB; another machine may take twice as long."""
     came = alone(read)
     assert came.error is not None, f"read as {came.value!r}"
     refused(lambda: (_ for _ in ()).throw(InputError(came.error)), path, match)
-    assert came.seconds < 1 and came.megabytes < 100, came
+    assert came.seconds < 2 and came.megabytes < 100, came

@@ -61,6 +61,19 @@ def test_attend(odd: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(written) == len(GOOD)
 
 
+def test_all_left_out_is_no_result(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        (tmp_path / "photos" / f"{name}.png").parent.mkdir(exist_ok=True)
+        (tmp_path / "photos" / f"{name}.png").write_bytes(b"no picture")
+    made = ("--output", tmp_path / "made", "--skip-broken")
+    assert command("attend", run, tmp_path / "photos", *made, "--device", "cpu") == 2
+    said = capsys.readouterr().err
+    assert "left out 2 photographs" in said
+    assert said.splitlines()[-1].startswith("attnbn: expected at least one photograph that can be read, got none")
+    assert command("saliency", tmp_path / "photos", "--detector", "unsupervised", *made) == 2
+    assert not list((tmp_path / "made").rglob("*.png"))
+
+
 def test_attend_on_the_longest(run: Path, tmp_path: Path) -> None:
     for height, width in ((20, 20_000), (20_000, 20), (1, 3), (1, 1)):
         file = tmp_path / "photos" / f"{height}x{width}.png"

@@ -104,6 +104,7 @@ def test_lists_that_are_read(voc: Path, content: bytes) -> None:
     [
         (b"", "got an empty list"),
         (b"\r\n\r\n", "got an empty list"),
+        (b"a.jpg\n", r"names have no endings \(write a\)"),
         (b"a\nc\n", "found none for 'c'"),
         (b"../../../etc/passwd\n", "found none for 'passwd'"),
         (b"..\n", r"found none for '\.\.'"),

@@ -17,10 +17,11 @@ from attnbn.data.cue_files import remove_others
 from attnbn.data.masks_folder import find_folders
 from attnbn.data.voc_layout import index_pictures
 from attnbn.experiments.segmentation.cue_work import CueWork
+from attnbn.inference.claim import hold
 from attnbn.inference.photographs import Photograph, check_name, list_photographs
 from attnbn.inference.saliency import write_saliency
 from attnbn.io.atomic import write_bytes
-from attnbn.io.errors import InputError, RunError
+from attnbn.io.errors import InputError
 from attnbn.io.folder_lock import LOCK, FolderLock
 from attnbn.io.inside import check_inside
 from attnbn.io.run_folder import METRICS, Metrics, RunFolder
@@ -159,14 +160,16 @@ def test_checkpoints_that_lie_elsewhere(tmp_path: Path, elsewhere: Path) -> None
     assert untouched(elsewhere) and (run / "config.yaml").is_file()
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_a_lock_that_is_none(tmp_path: Path, kind: str) -> None:
     mine = tmp_path / "mine"
     mine.write_text("mine")
     (tmp_path / "out").mkdir()
-    (os.symlink if kind == "link" else lambda _, place: os.mkfifo(place))(mine, tmp_path / "out" / LOCK)
-    with within(10), pytest.raises(RunError, match="could not write"):
-        FolderLock(tmp_path / "out").take("taken")
+    lock = tmp_path / "out" / LOCK
+    {"link": lambda: os.symlink(mine, lock), "pipe": lambda: os.mkfifo(lock), "folder": lock.mkdir}[kind]()
+    with within(10):
+        refused(lambda: FolderLock(tmp_path / "out").take("taken"), lock, "the file of a lock")
+        refused(lambda: hold(FolderLock(tmp_path / "out")), lock, "the file of a lock")  # not without a lock instead
     assert mine.read_text() == "mine"
 
 

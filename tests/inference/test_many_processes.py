@@ -219,14 +219,14 @@ def test_each_of_torchruns_processes_takes_a_gpu_of_its_own(monkeypatch: pytest.
         assert (own_device("auto"), own_device("cuda"), own_device("cpu")) == (device, device, "cpu")
 
 
-def test_a_command_of_one_process_refuses_several(
+def test_a_command_whose_processes_must_meet_refuses_those_that_do_not(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     for command in (["evaluate", "run"], ["segment", "evaluate", "seg"]):
         assert main([*command, "--target", "voc:x"]) == 2
-        assert "expected one process, got 2 (WORLD_SIZE): attnbn " in capsys.readouterr().err
+        assert "expected one process, or torchrun's, got 2 (WORLD_SIZE)" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "two")
     assert main(words(root, root / "none", "attend")) == 2
     assert "rank two of 2" in capsys.readouterr().err

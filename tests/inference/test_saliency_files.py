@@ -244,7 +244,7 @@ def test_a_detector_that_is_no_model(photographs: Path, tmp_path: Path, workers:
 
 def test_a_process_that_dies(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIES", "1")
-    with pytest.raises(RunError, match=r"a process that looks at photographs died .*: use fewer --workers"):
+    with pytest.raises(RunError, match=r"a process that reads photographs died, .* fewer --workers"):
         detect(Plain(), photographs, tmp_path / "out", workers=2)
     assert not (tmp_path / "out").exists()
 

@@ -15,7 +15,8 @@ from attnbn.data.dataset import ImageDataset
 from attnbn.data.sample import Sample
 from attnbn.data.transforms import eval_transform, normalize
 from attnbn.inference import segment
-from attnbn.inference.segment import Segmentation, SegmentationScore, score_segmentation, segment_photographs
+from attnbn.inference.segment import Segmentation, segment_photographs
+from attnbn.inference.segment_score import SegmentationScore, score_segmentation
 from attnbn.io.errors import InputError, RunError
 from attnbn.segment_config import CrfConfig
 

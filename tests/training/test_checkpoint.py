@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from torch import nn
 from attnbn.io.errors import InputError, RunError
 from attnbn.training import checkpoint as module
 from attnbn.training.checkpoint import (
+    Budget,
     Checkpoint,
     CheckpointFolder,
     load_optimizer,
@@ -34,6 +37,20 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     assert back is not None and not damaged
     assert back.step == 5 and back.state == saved(5).state
     assert torch.equal(back.module("net")["weight"], torch.full((2, 3), 5.0))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 1.0])
+def test_checkpoints_keep_to_their_share_of_the_time(share: float) -> None:
+    now, saves, slowest = 0.0, 0, 7.0
+    budget = Budget(share, lambda: now)
+    for step in range(1, 5001):  # a second each; a checkpoint, which takes up to 7, is due at every tenth
+        now += 1
+        if step % 10 == 0 and budget.allows():
+            saves += 1
+            with budget.spending():
+                now += slowest * (1 if step % 20 else 0.5)
+        assert budget.spent <= share * now + slowest
+    assert saves == 500 if share == 1 else saves >= share * 5000 / slowest  # and none is left out without need
 
 
 def test_keeps_the_newest_two_and_the_best(tmp_path: Path) -> None:
@@ -92,6 +109,57 @@ def test_a_full_disk_leaves_the_one_before_and_nothing_half_written(
     with pytest.raises(RunError, match="no space left"):
         folder.save(saved(2))
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_the_older_ones_go_once_the_new_name_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(saved(1))
+    folder.save(saved(2))
+    done: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        module, "sync_folder", lambda path: done.append((path.name, (tmp_path / "step-00000001").exists()))
+    )
+    folder.save(saved(3))
+    assert done == [(".step-00000003.part", True), (tmp_path.name, True)]
+    assert not (tmp_path / "step-00000001").exists()
+
+
+def test_its_files_are_on_the_disk_before_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: dict[int, int] = {}
+    fsync, rename = module.os.fsync, module.os.rename
+    appeared: list[str] = []
+
+    def syncing(descriptor: int) -> None:
+        fsync(descriptor)
+        stat = module.os.fstat(descriptor)
+        synced[stat.st_ino] = stat.st_size
+
+    def renaming(source: Path, final: Path) -> None:
+        for file in Path(source).iterdir():
+            assert synced.get(file.stat().st_ino) == file.stat().st_size > 0
+            appeared.append(file.name)
+        rename(source, final)
+
+    monkeypatch.setattr(module.os, "fsync", syncing)
+    monkeypatch.setattr(module.os, "rename", renaming)
+    CheckpointFolder(tmp_path).save(saved(1))
+    assert sorted(appeared) == ["state.json", "tensors.safetensors"]
+
+
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+def test_their_share_of_the_time_is_of_a_clock_that_does_not_jump(jump: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, now = time.time(), [0.0]
+    with monkeypatch.context() as patch:  # read anew, the module would keep this clock
+        patch.setattr(time, "time", lambda: begun + now[0])
+        spec = importlib.util.find_spec(module.__name__)
+        assert spec is not None and spec.loader is not None
+        copy = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(copy)
+    budget = copy.Budget(0.5)
+    with budget.spending():
+        now[0] = jump
+    time.sleep(0.01)
+    assert 0 <= budget.spent < 1 and budget.allows()
 
 
 def test_a_new_one_stays_beside_damaged_ones_of_later_steps(tmp_path: Path) -> None:

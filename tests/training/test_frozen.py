@@ -176,6 +176,8 @@ def test_a_resumed_run_on_kept_features_is_bit_identical(tmp_path: Path) -> None
     run, again = tmp_path / "run", tmp_path / "again"
     words = [
         *SETTINGS,
+        "--training.checkpoint_share",
+        "1",
         "--training.checkpoint_every",
         "2",
         "--data.cache",

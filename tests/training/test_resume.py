@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from attnbn.cli.main import main
+from attnbn.training import loop
 from attnbn.training.checkpoint import CheckpointFolder
 
 STEPS = 24
 COMMON = [
     "--data.source", "scenes:source?count=20", "--data.target", "scenes:target?count=22", "--data.selection_split", "null",
     "--training.batch_size", "4", "--training.steps", str(STEPS), "--training.checkpoint_every", "3",
+    "--training.checkpoint_share", "1",
     "--training.log_every", "2", "--data.size", "64", "--device", "cpu", "--workers", "1",
 ]  # fmt: skip
 
@@ -78,7 +82,9 @@ def test_killed_at_a_random_step(recipe: str, attempt: int, uninterrupted: dict[
     assert_same(run, uninterrupted[recipe])
 
 
-def test_ctrl_c_writes_a_checkpoint_and_exits_130(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
+def test_ctrl_c_writes_a_checkpoint_and_exits_130(
+    uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     process = subprocess.Popen(
         command("--config", "demo-attnbn", *COMMON, "--training.checkpoint_every", "0", "--output", str(run)),
@@ -92,8 +98,37 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_130(uninterrupted: dict[str, Path]
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "a checkpoint was written, continue with --resume" in errors.splitlines()[-1] and "Traceback" not in errors
+    said = re.search(r"after step (\d+); a checkpoint was written, continue with --resume$", errors.splitlines()[-1])
+    assert said is not None and "Traceback" not in errors
+    step = int(said[1])
+    assert 0 < step < STEPS and CheckpointFolder(run / "checkpoints").named("last").step == step
+    trained: list[int] = []
+    optimize = loop.optimize
+
+    def counted(*words: Any) -> Any:
+        trained.append(words[-1])
+        return optimize(*words)
+
+    monkeypatch.setattr(loop, "optimize", counted)
     assert main(["train", "--resume", str(run), "--workers", "0"]) == 0
+    assert trained == list(range(step, STEPS))
+    assert_same(run, uninterrupted["demo-attnbn"])
+
+
+def test_checkpoints_left_out_for_time_change_nothing(uninterrupted: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = [
+        "train",
+        "--config",
+        "demo-attnbn",
+        *COMMON,
+        "--training.checkpoint_share",
+        "1e-9",
+        "--output",
+        str(run),
+    ]
+    assert main(arguments) == 0
+    assert [folder.name for folder in CheckpointFolder(run / "checkpoints")] == [f"step-{STEPS:08d}", "step-00000003"]
     assert_same(run, uninterrupted["demo-attnbn"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from attnbn.inference.shards import Shard
 from attnbn.io.atomic import explained, write_json
 from attnbn.io.errors import InputError, RunError
 from attnbn.io.folder_lock import FolderLock
+from attnbn.io.json_file import read_object
 from attnbn.io.run_folder import CONFIG
 
 _NAMED = 6
@@ -196,11 +198,8 @@ def digest_of(made_by: Mapping[str, Any]) -> str:
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """What a manifest holds; None where there is none, empty where it is damaged."""
+    """What a manifest holds; None where there is none, empty where it is damaged or no manifest."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return read_object(path, "a manifest")
+    except InputError:
+        return {} if os.path.lexists(path) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from attnbn.evaluation.direct import THRESHOLDS, ThresholdCurve, combine, predic
 from attnbn.inference.layers import LAST
 from attnbn.inference.maps import Fuse, full_size
 from attnbn.inference.predict import Prediction, predict
+from attnbn.inference.shards import Shard, own_batches
 from attnbn.io.atomic import without_nan
 from attnbn.io.errors import InputError
 
@@ -33,6 +34,7 @@ class Evaluation:
         scores: Logits, float32 ``S×N``, in the data set's order.
         labels: float32 ``S×N`` in {0, 1}, NaN = unknown; None where the data set has none.
         broken: One line for each photograph that could not be read.
+        names: Of the photographs, as ``scores`` has them.
         given: As ``curve``, but of the maps of the classes that the labels say are there: what the maps would be worth if
             recognition were perfect. None without masks or labels.
     """
@@ -42,6 +44,7 @@ class Evaluation:
     scores: Tensor
     labels: Tensor | None
     broken: list[str]
+    names: list[str]
     given: ThresholdCurve | None = None
 
 
@@ -59,6 +62,7 @@ def evaluate(
     workers: int = 0,
     device: str | torch.device | None = None,
     skip_broken: bool = False,
+    shard: Shard = Shard(),  # noqa: B008  immutable
 ) -> Evaluation:
     """Predict a data set and count its pixels at every threshold.
 
@@ -75,9 +79,10 @@ def evaluate(
         workers: Processes that read.
         device: Where the network is; None: where its weights are.
         skip_broken: Leave out photographs that cannot be read instead of stopping at the first.
+        shard: Look at this process's share of the batches alone; :func:`merged` puts the shares together.
 
     Raises:
-        InputError: The data set is empty, a photograph or mask cannot be read, or the threshold is out of range.
+        InputError: There is no photograph, one or mask cannot be read, or the threshold is out of range.
         RunError: The network gives no finite numbers.
     """
     if threshold is not None and not 0 < threshold <= 1:
@@ -89,10 +94,12 @@ def evaluate(
     scores: list[Tensor] = []
     labels: list[Tensor] = []
     broken: list[str] = []
+    names: list[str] = []
     for prediction in predict(
         net,
         dataset,
         size=size,
+        indices=own_batches(len(dataset), batch_size, shard),
         attend="both" if both else "predicted",
         scales=scales,
         flip=flip,
@@ -105,6 +112,7 @@ def evaluate(
         broken=broken,
     ):
         scores.append(prediction.scores)
+        names.append(prediction.name)
         if prediction.labels is not None:
             labels.append(prediction.labels)
         if curve is not None and prediction.mask is not None:
@@ -112,10 +120,44 @@ def evaluate(
             _count(curve, prediction, maps, predicted_classes(prediction.scores[None])[0])
             if given is not None and prediction.labels is not None:
                 _count(given, prediction, maps, prediction.labels == 1)
-    if not scores:
+    shape = (len(scores), len(dataset.classes))
+    known = torch.cat([*labels, torch.zeros(0)]).reshape(shape) if len(labels) == len(scores) else None
+    part = Evaluation(
+        dataset.classes, curve, torch.cat([*scores, torch.zeros(0)]).reshape(shape), known, broken, names, given
+    )
+    return merged([part], dataset) if shard.world == 1 else part
+
+
+def merged(parts: Sequence[Evaluation], dataset: ImageDataset) -> Evaluation:
+    """The evaluations of all shards as the one that a single process would have made.
+
+    Args:
+        parts: From :func:`evaluate`, one for each shard; the first one's curves are added to.
+        dataset: What they were made of.
+
+    Raises:
+        InputError: There is no photograph in any.
+    """
+    place = {name: index for index, name in enumerate(dataset.names)}
+    names = [name for part in parts for name in part.names]
+    if not names:
         raise InputError(f"expected photographs to evaluate, got none that can be read: {dataset.title}")
-    known = torch.stack(labels) if len(labels) == len(scores) else None
-    return Evaluation(dataset.classes, curve, torch.stack(scores), known, broken, given)
+    order = sorted(range(len(names)), key=lambda index: place[names[index]])
+    first = parts[0]
+    for part in parts[1:]:
+        for whole, more in ((first.curve, part.curve), (first.given, part.given)):
+            if whole is not None and more is not None:
+                whole.merge(more)
+    # a share without photographs does not know that its labels are none
+    labels = [part.labels for part in parts if part.names]
+    known = [one for one in labels if one is not None]
+    return replace(
+        first,
+        scores=torch.cat([part.scores for part in parts])[order],
+        labels=torch.cat(known)[order] if len(known) == len(labels) else None,
+        broken=[line for part in parts for line in part.broken],
+        names=[names[index] for index in order],
+    )
 
 
 def _count(curve: ThresholdCurve, prediction: Prediction, maps: Tensor, wanted: Tensor) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from attnbn.data.dataset import ImageDataset
-from attnbn.data.readers import is_death, say_no_more
+from attnbn.data.readers import read_ahead
 from attnbn.data.transforms import eval_transform
-from attnbn.io.errors import InputError, RunError
+from attnbn.io.errors import InputError
 
 
 class Item(NamedTuple):
@@ -87,19 +86,8 @@ def batches(reader: Reader, batch_size: int, workers: int, pin: bool) -> Iterato
     Raises:
         RunError: A reading process died.
     """
-    # An own generator: the loader would otherwise draw a seed from the global one.
-    generator = torch.Generator().manual_seed(0)
     workers = min(workers, -(-len(reader) // batch_size))
-    loader = DataLoader(
-        reader, batch_size, num_workers=workers, collate_fn=list, generator=generator, pin_memory=pin, shuffle=False
-    )
-    try:
-        yield from loader
-    except (RuntimeError, OSError, EOFError) as error:
-        if not workers or not is_death(error):
-            raise
-        say_no_more()
-        raise RunError("a process that reads photographs died (too little memory?): use fewer --workers") from error
+    return read_ahead(reader, workers, batch_size=batch_size, collate_fn=list, pin_memory=pin, shuffle=False)
 
 
 def readable(

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from attnbn.data.images import read_image
-from attnbn.data.readers import is_death, say_no_more
+from attnbn.data.readers import read_ahead
 from attnbn.inference.claim import Claim, Done, claim
 from attnbn.inference.photographs import Photograph
 from attnbn.inference.saliency_summary import (
@@ -44,7 +44,7 @@ from attnbn.inference.saliency_summary import (
 )
 from attnbn.inference.shards import Shard, current_shard, remaining
 from attnbn.io.atomic import remove_parts, write_bytes, write_json
-from attnbn.io.errors import InputError, RunError
+from attnbn.io.errors import InputError
 from attnbn.io.inside import check_inside
 from attnbn.saliency.detector import Detector
 from attnbn.saliency.onnx import OnnxDetector, resized
@@ -194,17 +194,8 @@ def _read(
     if workers == 1 or len(wanted) <= workers or isinstance(detector, OnnxDetector):
         yield from _in_order(pool, read.__getitem__, range(len(wanted)), workers + batch_size)
         return
-    generator = torch.Generator()  # the loader would draw from the global one
-    try:
-        for one in DataLoader(
-            read, 1, num_workers=workers, collate_fn=list, prefetch_factor=1 + batch_size, generator=generator
-        ):
-            yield from one
-    except (RuntimeError, OSError, EOFError) as error:
-        if not is_death(error):
-            raise
-        say_no_more()
-        raise RunError("a process that looks at photographs died (too little memory?): use fewer --workers") from error
+    for one in read_ahead(read, workers, batch_size=1, collate_fn=list, prefetch_factor=1 + batch_size):
+        yield from one
 
 
 class _Reader(Dataset[_Read | _Broken]):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,16 +19,14 @@ from torchvision.transforms.v2 import functional as v2
 from attnbn.data.dataset import ImageDataset
 from attnbn.data.sample import Sample
 from attnbn.data.transforms import normalize
-from attnbn.evaluation.confusion import confusion_matrix, figures_of, in_truth
 from attnbn.inference.modes import evaluating, parameter
 from attnbn.inference.passes import Passes, check_passes
 from attnbn.inference.reading import Item, Reader, batches, readable, whole_batches
-from attnbn.io.atomic import without_nan
 from attnbn.io.errors import InputError, RunError
 from attnbn.segment_config import CrfConfig
 from attnbn.segmentation.crf import dense_crf
 
-__all__ = ["Segmentation", "SegmentationScore", "refined", "score_segmentation", "segment_photographs"]
+__all__ = ["Segmentation", "refined", "segment_photographs"]
 
 LARGEST = 1024
 """Longest side in pixels at which a photograph is segmented; of a larger one the result is enlarged. The CRF's kernels
@@ -227,73 +224,3 @@ def _largest(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
         mask[grown > best] = index
         best = torch.maximum(best, grown)
     return mask.cpu()
-
-
-@dataclass(frozen=True)
-class SegmentationScore:
-    """A data set segmented and counted.
-
-    Attributes:
-        before: Confusion matrix without the CRF, int64 ``(N+1)×(N+1)``, rows the truth, background first.
-        after: With it; equal to ``before`` where none was asked for.
-        images: Photographs counted.
-        broken: One line for each that could not be read.
-    """
-
-    before: Tensor
-    after: Tensor
-    images: int
-    broken: list[str]
-
-    def figures(self, classes: Sequence[str]) -> dict[str, Any]:
-        """The figures as they stand in JSON: fractions, and None where a figure does not exist.
-
-        Args:
-            classes: Names of the N classes.
-
-        Returns:
-            ``miou``, ``iou``, ``precision`` and ``recall`` by class name; ``before_crf``, the same without the CRF;
-            ``mean_over``, the names that both ``miou`` are means over: those that the true masks show, the background among
-            them, for a class that is only ever predicted would enter one mean and not the other; ``images``.
-        """
-        over = in_truth(self.after)
-        names = [name for name, there in zip(("background", *classes), over.tolist(), strict=True) if there]
-        figures: dict[str, Any] = without_nan(
-            figures_of(self.after, classes, over) | {"before_crf": figures_of(self.before, classes, over)}
-        )
-        return figures | {"mean_over": names, "images": self.images}
-
-
-def score_segmentation(
-    net: nn.Module, dataset: ImageDataset, *, each: Callable[[Segmentation], None] | None = None, **how: Any
-) -> SegmentationScore:
-    """Segment a data set and count its pixels, with and without the CRF in one pass.
-
-    Args:
-        net: The network.
-        dataset: With masks.
-        each: Called with every photograph's segmentation, to keep it.
-        **how: As :func:`segment_photographs`.
-
-    Raises:
-        InputError: The data set has no masks, no photograph that can be read, or a mask of other classes.
-    """
-    if not dataset.has_masks:
-        raise InputError(f"expected a data set with masks, to score a segmentation, got none: {dataset.title}")
-    classes = len(dataset.classes) + 1
-    before, after = torch.zeros(2, classes, classes, dtype=torch.int64)
-    images = 0
-    broken: list[str] = []
-    for one in segment_photographs(net, dataset, broken=broken, **how):
-        assert one.truth is not None
-        try:
-            before += confusion_matrix(one.before, one.truth, classes)
-            after += confusion_matrix(one.mask, one.truth, classes)
-        except ValueError as error:
-            raise InputError(f"{error}: the mask of {one.name}") from error
-        if each is not None:
-            each(one)
-        images += 1
-    if not images:
-        raise InputError(f"expected photographs to evaluate, got none that can be read: {dataset.title}")
-    return SegmentationScore(before, after, images, broken)

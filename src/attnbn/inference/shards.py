@@ -65,6 +65,15 @@ def own(names: Iterable[str], shard: Shard) -> list[int]:
     return [index for index, name in enumerate(names) if shard_of(name, shard.world) == shard.rank]
 
 
+def own_batches(images: int, batch_size: int, shard: Shard) -> list[int]:
+    """Indices of every ``world``-th batch: whole ones, so that each photograph is looked at in the company it always has.
+
+    >>> own_batches(7, 2, Shard(0, 2)), own_batches(7, 2, Shard(1, 2))
+    ([0, 1, 4, 5], [2, 3, 6])
+    """
+    return [index for index in range(images) if index // batch_size % shard.world == shard.rank]
+
+
 def remaining(
     names: Sequence[str], complete: Callable[[str], bool], shard: Shard | None = None
 ) -> tuple[list[int], int]:

@@ -7,9 +7,9 @@ import glob
 import json
 import math
 import os
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +18,7 @@ from attnbn.io.errors import RunError
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the folder's permissions")
 _REMEDIES[errno.ENAMETOOLONG] = "shorten the name"
+_REMEDIES[errno.EFBIG] = "raise the limit on the size of files (ulimit -f) or give another place"
 
 
 @contextmanager
@@ -47,18 +48,29 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     path = Path(path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{part_stem(path)}.", suffix=".part", dir=path.parent)
+    # not by mkstemp: where a request to stop comes within it, nobody learns the name of what it has made
+    temporary = path.with_name(f".{part_stem(path)}.{uuid.uuid4().hex[:16]}.part")
     try:
-        with explained(path), os.fdopen(handle, "wb") as file:
+        with explained(path), open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         with explained(path):
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would shut others out of the results
             os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written has nothing to be removed
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that names in a folder outlast a power cut, where the system can: a new file's contents alone are not enough."""
+    with suppress(OSError):  # of a system that opens no folders
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def part_stem(path: Path) -> str:
@@ -91,12 +103,6 @@ def remove_parts_of(*files: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def unwritable(path: str | os.PathLike[str]) -> str | None:
     """Why a file can surely not be written, to be asked before long work; None where nothing speaks against it.
 
@@ -119,8 +125,13 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` atomically, as UTF-8; of file names that are no text, the odd bytes are escaped."""
+    """Write ``text`` atomically, as UTF-8; of file names that are no text, the odd bytes are escaped.
+
+    Its name is on the disk, too, when this returns: notes and results say that other files are whole. Of pictures by the
+    thousand, which :func:`write_bytes` writes, this would cost too much.
+    """
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    sync_folder(Path(path).parent)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -28,3 +28,7 @@ class RunError(AttnbnError, RuntimeError):
     """Something failed while running: a loss became NaN, the disk is full, a worker died. Exit status 1."""
 
     exit_status = 1
+
+
+class DivergedError(RunError):
+    """A loss or a weight is not finite any more: these settings do not train, though others may."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,11 +51,13 @@ class FolderLock:
             refusal: What is said where another process holds it.
 
         Raises:
-            InputError: it does.
+            InputError: it does, or something else stands in the place of the lock's file.
             RunError: there can be no lock: the folder is read-only, or its file system knows none.
         """
         path = self.folder / LOCK
         while self._file is None:
+            if os.path.lexists(path) and not _plain(path):
+                raise InputError(f"expected the file of a lock, got a link, a folder or a pipe; remove it: {path}")
             with explained(path):
                 file = open(path, "w", opener=_open_own)  # noqa: SIM115 - it is kept
                 try:
@@ -110,6 +113,13 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release(remove=True)
+
+
+def _plain(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:  # just removed, as locks are
+        return True
 
 
 def _is(file: IO[str], path: Path) -> bool:

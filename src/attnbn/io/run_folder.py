@@ -10,21 +10,25 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from attnbn.io.atomic import explained, remove_parts_of, write_json, write_text
+from attnbn.io.atomic import atomic_file, explained, remove_parts_of, sync_folder, write_json, write_text
 from attnbn.io.errors import InputError
 from attnbn.io.folder_lock import LOCK, FolderLock
 from attnbn.io.inside import check_inside
 from attnbn.io.json_file import read_object
-from attnbn.io.reading import read_bytes
+from attnbn.io.reading import lines_of
 from attnbn.io.yaml_file import read_yaml
 
 CONFIG, METRICS, RESULTS, CHECKPOINTS = "config.yaml", "metrics.jsonl", "results.json", "checkpoints"
+
+_UNFINISH = "delete the file and give the same command again (a training with --resume), the run goes on from its last checkpoint"
+_ODD = 1000
+"""Lines of a file of metrics that may be none: a kill leaves one."""
 
 
 class RunFolder:
@@ -65,6 +69,7 @@ class RunFolder:
         self._acquire()
         with explained(self.path):
             self.checkpoints.mkdir(exist_ok=True)
+        sync_folder(self.path.absolute().parent)
         write_text(self.path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def _clear(self, overwrite: bool) -> None:
@@ -137,6 +142,11 @@ class RunFolder:
         if not path.is_file():
             raise InputError(f"expected the folder of a run (with {CONFIG}), found none: {self.path}")
         config = read_yaml(path)
+        if config is None:
+            raise InputError(
+                "expected the settings of a run, got an empty file; bring it back from a copy, or train the run again "
+                f"(--overwrite): {path}"
+            )
         if not isinstance(config, dict):
             raise InputError(f"expected the settings of a run, got {type(config).__name__}: {path}")
         return config
@@ -146,7 +156,7 @@ class RunFolder:
         path = self.path / RESULTS
         if not path.is_file():
             return {}
-        return read_object(path, "the results of a run")
+        return read_object(path, "the results of a run", remedy=_UNFINISH)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write ``results.json``, which marks the run as finished."""
@@ -162,27 +172,80 @@ class Metrics:
     Args:
         path: The file.
         step: Steps that are done; later lines are dropped.
+        validated: Whether the validation after that step is done, if there is one; else its line is dropped too.
+
+    Attributes:
+        path: The file.
+        step: Steps that were done when it was opened.
+        logged: The last two of them that have a line of losses; 0 for one that is not there.
+
+    Raises:
+        InputError: An earlier one is no file of metrics.
+        RunError: It cannot be written.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
-        kept = []
-        if step > 0 and path.is_file():
-            for line in read_bytes(path, "file of metrics").decode("utf-8", "replace").splitlines():
-                try:
-                    if int(json.loads(line)["step"]) <= step:
-                        kept.append(line + "\n")
-                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-                    continue
-        write_text(path, "".join(kept))
-        self.path = path
+    def __init__(self, path: Path, step: int, validated: bool = True) -> None:
+        self.path, self.step = path, step
+        self.logged = (0, 0)
+        with atomic_file(path) as file:
+            for line in self._lasting(validated) if step > 0 and path.is_file() else ():
+                file.write(line)
+        sync_folder(path.parent)
         with explained(path):
             self._file = path.open("a", encoding="utf-8")
+
+    def _lasting(self, validated: bool) -> Iterator[bytes]:
+        """Earlier lines up to the step, whole ones only."""
+        odd = 0
+        for line in lines_of(self.path, "file of metrics"):
+            try:
+                said = json.loads(line)
+                at = int(said["step"])
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                odd += 1
+                if odd > _ODD:
+                    raise InputError(
+                        f"expected a file of metrics, got more than {_ODD:,} lines that are none; delete the file, or bring it "
+                        f"back from a copy: {self.path}"
+                    ) from None
+                continue
+            if at < self.step or (at == self.step and (validated or "validation" not in said)):
+                if "validation" not in said:
+                    self.logged = (self.logged[1], at)
+                yield line.rstrip() + b"\n"
+
+    def lacking(self, every: int) -> str | None:
+        """What its end should have had when it was opened and had not, in one line; None where nothing is missing.
+
+        A crash of the machine may take lines that a training had written after the last :meth:`sync`; somebody may have taken
+        the file away.
+
+        Args:
+            every: Steps from one line to the next, as they are set now; 0: there is none but at the end.
+        """
+        before, last = self.logged
+        spacing = max(every, last - before if before else 0)
+        if not spacing or self.step - last < spacing:
+            return None
+        return (
+            f"{METRICS} lacks the lines from step {last + 1} to {self.step}; the training is not touched, its curves have a gap: "
+            f"{self.path}"
+        )
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
         with explained(self.path):
             self._file.write(json.dumps(dict(line)) + "\n")
             self._file.flush()
+
+    def sync(self) -> None:
+        """Have all lines on the disk before a checkpoint counts on them.
+
+        Raises:
+            RunError: The disk is full or gone.
+        """
+        with explained(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""

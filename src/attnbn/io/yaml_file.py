@@ -15,8 +15,8 @@ import yaml
 from attnbn.io.errors import InputError
 from attnbn.io.reading import read_utf8
 
-LARGEST = 300_000
-"""Characters; settings are a few thousand, and a large file takes minutes to parse."""
+LARGEST = 100_000
+"""Characters; settings are a few thousand, of a thousand classes some 40,000; a second is spent on so many."""
 _MOST = 100_000
 """Values, aliases counted as often as they stand for something."""
 _DEEPEST = 40
@@ -31,7 +31,7 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
     Raises:
         InputError: It cannot be read, is too large, no YAML, holds Python objects, or grows without measure.
     """
-    text = read_utf8(path, "YAML file")
+    text = read_utf8(path, "YAML file", largest=4 * LARGEST)  # a character takes up to 4 bytes
     if len(text) > LARGEST:
         raise InputError(f"expected a YAML file of at most {LARGEST:,} characters, got {len(text):,}: {path}")
     if _nesting(text) > _DEEPEST:  # the scanner takes seconds over a few thousand open brackets

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ import torchvision
 from torch import Tensor, nn
 
 from attnbn.io.errors import InputError
+from attnbn.io.reading import check_filled
+from attnbn.io.torch_file import look_through
 
 OWN = "modules.network."
 """What the network's tensors are called in a checkpoint of ours."""
@@ -62,10 +63,11 @@ def read_state_dict(weights: str, backbone: str) -> dict[str, Tensor]:
             f"expected model.weights to be a .safetensors or .pth file or a torchvision name such as IMAGENET1K_V1, "
             f"found no file: {weights}"
         )
+    check_filled(path, "file of weights")
     try:
         if path.suffix == ".safetensors":
             return _network_of(safetensors.torch.load_file(path))
-        _check_archive(path)
+        look_through(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the version of the pickle, which nobody can do anything about
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -77,20 +79,6 @@ def read_state_dict(weights: str, backbone: str) -> dict[str, Tensor]:
             f"the file may be cut off or hold code, which is never executed: save it again as .safetensors: {path}"
         ) from error
     return _plain_state_dict(loaded, path)
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse an archive that grows when it is unpacked: torch.save compresses nothing."""
-    size = path.stat().st_size
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > size:
-        raise InputError(
-            f"expected weights as torch.save writes them, got an archive of {size:,} bytes that unpacks to {unpacked:,}; "
-            f"save it again as .safetensors: {path}"
-        )
 
 
 def _reason(error: Exception) -> str:
@@ -141,7 +129,8 @@ def _plain_state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
     for name, value in loaded.items():
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
             raise InputError(f"expected plain dense tensors, got a sparse, quantised or empty one, {name}: {path}")
-    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
+    # without attributes of a tensor's own, which might take the place of methods
+    return {str(name).removeprefix("module."): torch.Tensor.detach(value) for name, value in loaded.items()}
 
 
 def load_weights(

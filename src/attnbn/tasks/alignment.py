@@ -20,10 +20,10 @@ from attnbn.models.build import build_discriminator, feature_shape
 from attnbn.models.discriminator import Frozen
 from attnbn.models.domain_classifier import DomainClassifier
 from attnbn.training.devices import gathered
+from attnbn.training.task import Terms
 
 DISCRIMINATOR_BETAS = (0.9, 0.99)
 GAMMA = 10.0
-Terms = dict[str, Mean]
 
 
 class Alignment(Protocol):

@@ -26,7 +26,8 @@ from attnbn.losses import (
     suppression_loss,
 )
 from attnbn.models.network import Output
-from attnbn.tasks.alignment import Alignment, Terms
+from attnbn.tasks.alignment import Alignment
+from attnbn.training.task import Terms
 
 
 def active_terms(loss: LossConfig, phase: Phase) -> set[str]:

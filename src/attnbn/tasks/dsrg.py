@@ -16,11 +16,11 @@ from torch.optim import SGD, Optimizer
 
 from attnbn.config import Phase, TrainingConfig
 from attnbn.data.transforms import normalize
-from attnbn.losses import Mean
 from attnbn.segment_config import CrfConfig, DsrgConfig
 from attnbn.segmentation.crf import dense_crf
 from attnbn.segmentation.growing import grow_seeds
 from attnbn.segmentation.losses import boundary_loss, floored, seeding_loss, smoothed, through_crf
+from attnbn.training.task import Terms
 
 BIAS_RATE = 2.0
 """The original trains biases at twice the rate and without decay, as was the custom of its framework."""
@@ -64,7 +64,7 @@ class Dsrg:
         """The target alone."""
         return ["target"]
 
-    def losses(self, batch: Mapping[str, CueBatch], phase: Phase, step: int) -> Iterator[tuple[str, dict[str, Mean]]]:
+    def losses(self, batch: Mapping[str, CueBatch], phase: Phase, step: int) -> Iterator[tuple[str, Terms]]:
         """The seeding and the boundary loss."""
         images, labels, cues = batch["target"]
         dsrg = self.dsrg
@@ -72,7 +72,7 @@ class Dsrg:
         # the logarithms of small probabilities are no matter for half precision
         with torch.autocast(images.device.type, enabled=False):
             probabilities = smoothed(logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1))
-            terms: dict[str, Mean] = {}
+            terms: Terms = {}
             refined = None
             # what is not finite the CRF would refuse; the loop names it, with the step and the terms
             finite = bool(probabilities.isfinite().all())

@@ -19,6 +19,7 @@ from attnbn.data.sample import Sample
 from attnbn.data.transforms import normalize
 from attnbn.losses import Mean
 from attnbn.tasks.dsrg import segmentation_sgd
+from attnbn.training.task import Terms
 
 VOID = 255
 
@@ -64,7 +65,7 @@ class Supervised:
         """The target alone."""
         return ["target"]
 
-    def losses(self, batch: Mapping[str, MaskBatch], phase: Phase, step: int) -> Iterator[tuple[str, dict[str, Mean]]]:
+    def losses(self, batch: Mapping[str, MaskBatch], phase: Phase, step: int) -> Iterator[tuple[str, Terms]]:
         """One term."""
         images, masks = batch["target"]
         logits = self.modules["network"](normalize(images))

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from attnbn.io.atomic import explained
+from attnbn.io.atomic import explained, sync_folder
 from attnbn.io.errors import InputError
 from attnbn.io.json_file import read_json
 from attnbn.io.reading import read_bytes
 
 TENSORS, STATE = "tensors.safetensors", "state.json"
 FORMAT = 1
-HOLLOW = 10**8
-"""Bytes up to which a file of holes is just read: some file systems keep small files where no block is counted."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +153,7 @@ class CheckpointFolder:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+        sync_folder(folder)
 
     @staticmethod
     def _swap(temporary: Path, final: Path) -> None:
@@ -166,9 +166,11 @@ class CheckpointFolder:
             except OSError:
                 old.rename(final)
                 raise
+            sync_folder(final.parent)
             shutil.rmtree(old, ignore_errors=True)
         else:
             temporary.rename(final)
+            sync_folder(final.parent)  # before the older ones are dropped
 
     def _steps(self) -> list[Path]:
         """Folders of the regular checkpoints, newest first."""
@@ -217,6 +219,34 @@ class CheckpointFolder:
         return iter(self._steps())
 
 
+class Budget:
+    """How much of a training's time its checkpoints may take, from now on.
+
+    Which checkpoints there are depends on the machine then; what is trained does not.
+
+    Args:
+        share: Of the time, in (0, 1]; the first checkpoint is within it whatever it takes.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, share: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.share, self.clock = share, clock
+        self.began, self.spent = clock(), 0.0
+
+    @contextlib.contextmanager
+    def spending(self) -> Iterator[None]:
+        """Count the time of the block."""
+        began = self.clock()
+        try:
+            yield
+        finally:
+            self.spent += self.clock() - began
+
+    def allows(self) -> bool:
+        """Whether there is time for another checkpoint."""
+        return self.spent <= self.share * (self.clock() - self.began)
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint and verify it.
 
@@ -238,7 +268,6 @@ def _read(folder: Path) -> Checkpoint | str:
     except InputError:
         return f"{STATE} is cut off or no JSON"
     try:
-        _check_filled(folder / TENSORS)
         data = read_bytes(folder / TENSORS, "file of tensors")
     except InputError as error:
         return f"could not read {TENSORS} ({error})"
@@ -253,14 +282,3 @@ def _read(folder: Path) -> Checkpoint | str:
         return Checkpoint(step, safetensors.torch.load(data), state["state"], str(state["sha256"]))
     except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         return f"{TENSORS} lacks what was written to it ({error!r})"
-
-
-def _check_filled(file: Path) -> None:
-    """Refuse a file of hardly anything but holes, which would fill the memory with zeros: an archive of a few bytes can hold one.
-
-    Raises:
-        InputError: It is one.
-    """
-    stat = file.stat()
-    if stat.st_size > HOLLOW and 512 * stat.st_blocks < stat.st_size / 100:
-        raise InputError(f"expected tensors, got a hollow file of {stat.st_size:,} bytes; copy the run anew: {file}")

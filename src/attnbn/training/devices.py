@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,10 @@ from torch.autograd.function import once_differentiable
 
 from attnbn.io.errors import AttnbnError, InputError
 from attnbn.training.launch import PATIENCE, OwnProcesses, launch
+
+# Where nobody has set logging up, Lightning tells stderr of each process and of mixed precision: no concern of a person's.
+for _handler in logging.getLogger("lightning_fabric").handlers:
+    _handler.setLevel(logging.WARNING)
 
 T = TypeVar("T")
 Precision = Literal["32-true", "64-true", "16-mixed", "bf16-mixed"]
@@ -49,6 +54,8 @@ def make_fabric(*, device: str = "auto", precision: str = "32-true", devices: in
     if devices < 1 or nodes < 1:
         raise InputError(f"expected at least one device and one node, got {devices} and {nodes}")
     launched = "TORCHELASTIC_RUN_ID" in os.environ
+    if nodes > 1 and not launched:
+        raise InputError(f"--nodes {nodes} needs torchrun on each machine, with --nnodes {nodes} (docs/reliability.md)")
     many = devices * nodes > 1 or (launched and int(os.environ.get("WORLD_SIZE", "1")) > 1)
     # Two forward passes (source, target) precede one backward: broadcasting buffers in between would change tensors
     # that the first pass's graph still needs.
@@ -63,7 +70,7 @@ def make_fabric(*, device: str = "auto", precision: str = "32-true", devices: in
         num_nodes=nodes,
         precision=cast(Precision, precision),
         strategy=strategy,
-        plugins=(TorchElasticEnvironment() if launched else own) if many else None,
+        plugins=TorchElasticEnvironment() if launched else own,  # whatever SLURM's variables say of its tasks
     )
     fabric.own = own if many and not launched else None
     return fabric
@@ -121,6 +128,32 @@ def together(fabric: Fabric, work: Callable[[], T]) -> T:
         torch.distributed.all_gather_object(failures, failure)
         raise next(error for error in failures if error is not None)
     return cast(T, outcome)
+
+
+def exchanged(fabric: Fabric, work: Callable[[], T]) -> list[T]:
+    """What each process makes of its share, in the order of the processes, for all of them.
+
+    Args:
+        fabric: Launched.
+        work: As for :func:`together`.
+    """
+    own = together(fabric, work)
+    if fabric.world_size == 1:
+        return [own]
+    parts: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(parts, own)
+    return parts
+
+
+def from_first(fabric: Fabric, work: Callable[[], T]) -> T:
+    """What the first process makes, for all of them.
+
+    Args:
+        fabric: Launched.
+        work: As for :func:`together`.
+    """
+    made = together(fabric, lambda: work() if fabric.is_global_zero else None)
+    return cast(T, fabric.broadcast(made))
 
 
 def gathered(items: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ one line says what happened.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import NamedTuple
 
 import torch
 import torch.distributed
@@ -24,19 +26,22 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from attnbn.io.errors import AttnbnError, RunError
+from attnbn.io.stopping import STOP_STATUS, STOPPING, Stopped
 
 FIRST = "ATTNBN_FIRST_PROCESS"
 """Tells the processes that the first one started its id, and a pipe on which it says that it has spoken."""
 
 PATIENCE = timedelta(hours=2)
-"""How long processes wait for one another. The first one validates alone, which the libraries' ten minutes may not cover;
-a process that dies is noticed at once, not by this."""
+"""How long processes wait for one another. Shares of a validation take unequally long, which the libraries' ten minutes may not
+cover; a process that dies is noticed at once, not by this."""
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 15.0
 """For a process to end by itself, by the error that a broken connection gives it, before it is made to."""
+STOP_GRACE_SECONDS = 2.0
+"""The same where it was asked to stop: it would have done so unless it waits for the others to join, deaf to signals."""
 VERDICT_SECONDS = 5.0
 """For whoever sees a broken connection to learn whose death broke it."""
-REMEDY = "the others were ended too; continue with --resume"
+REMEDY = "the others were ended too; run the command again (a training with --resume)"
 
 
 class OwnProcesses(LightningEnvironment):
@@ -68,6 +73,21 @@ def launch(fabric: Fabric, environment: OwnProcesses | None) -> None:
     fabric.launch()
     if _watch is not None:
         _watch.joined = True
+    if torch.distributed.is_initialized():
+        atexit.unregister(_leave)
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End the exchange while the interpreter is whole: gloo's threads hold objects of Python, and abort the process after it.
+
+    An exchange that a failure left open waits for the other processes, as its end then would; so it is given little time.
+    """
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":  # Lightning ends NCCL's
+        thread = threading.Thread(target=torch.distributed.destroy_process_group, daemon=True, name="leave-processes")
+        with contextlib.suppress(RuntimeError):  # Python 3.12.0 and .1 begin no thread here
+            thread.start()
+            thread.join(GRACE_SECONDS / 3)
 
 
 def _join_again(fabric: Fabric) -> None:
@@ -107,7 +127,7 @@ def ended_together(fabric: Fabric) -> Iterator[None]:
         if fabric.world_size == 1 or isinstance(error, AttnbnError) or not _broken_connection(error):
             raise
         message = _watch.verdict() if _watch is not None else None
-        raise RunError(message or f"another process of this training ended; {REMEDY}") from error
+        raise RunError(message or f"another process of this command ended; {REMEDY}") from error
 
 
 def _broken_connection(error: RuntimeError) -> bool:
@@ -131,6 +151,14 @@ def _start_others(environment: OwnProcesses, here: int, world: int) -> tuple[lis
     return others, writing
 
 
+class _Death(NamedTuple):
+    """What to say of a process that died, the status of those that end with it, and how long they may take."""
+
+    message: str
+    status: int = 1
+    grace: float = GRACE_SECONDS
+
+
 class _Watch(threading.Thread):
     """Looks after other processes until one of them dies; gives this one time to end by itself, then ends it."""
 
@@ -140,24 +168,24 @@ class _Watch(threading.Thread):
         self.joined = False
 
     def run(self) -> None:
-        while (message := self.death()) is None:
+        while (death := self.death()) is None:
             time.sleep(POLL_SECONDS)
-        time.sleep(GRACE_SECONDS)
+        time.sleep(death.grace)
         if not self.told.is_set():
-            self.tell(message)
+            self.tell(death.message)
         self.end_others()
-        os._exit(1)  # this process is stuck in an exchange that will never end
+        os._exit(death.status)  # this process is stuck in an exchange that will never end
 
     def verdict(self) -> str | None:
         """Who died, once a connection is broken; it is this call's answer that is told, by whoever may speak."""
         self.told.set()
         until = time.monotonic() + VERDICT_SECONDS
-        while (message := self.death()) is None and time.monotonic() < until:
+        while (death := self.death()) is None and time.monotonic() < until:
             time.sleep(POLL_SECONDS / 10)
-        return message
+        return None if death is None else death.message
 
-    def death(self) -> str | None:
-        """What to say of one that died; None while all live."""
+    def death(self) -> _Death | None:
+        """Of one that died; None while all live."""
         raise NotImplementedError
 
     def tell(self, message: str) -> None:
@@ -176,14 +204,17 @@ class _Others(_Watch):
         super().__init__()
         self.processes, self.pipe, self.world = processes, pipe, len(processes) + 1
 
-    def death(self) -> str | None:
+    def death(self) -> _Death | None:
         for number, process in enumerate(self.processes, start=2):
             status = process.poll()
-            # 0 is how one ends that leaves the last word to the first, which knows once they have joined
-            if status is None or (status == 0 and self.joined):
+            # how one ends that leaves the last word to the first, which knows once they have joined
+            if status is None or (self.joined and (status == 0 or status > STOP_STATUS)):
                 continue
+            signum = -status if status < 0 else status - STOP_STATUS
+            if signum in STOPPING and not self.joined:
+                return _Death(str(Stopped(signum)), STOP_STATUS + signum, STOP_GRACE_SECONDS)
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            return f"process {number} of {self.world} {how}; {REMEDY}"
+            return _Death(f"process {number} of {self.world} {how}; {REMEDY}")
         return None
 
     def verdict(self) -> str | None:
@@ -204,10 +235,10 @@ class _First(_Watch):
         self.parent, self.pipe = parent, pipe
         os.set_blocking(pipe, False)
 
-    def death(self) -> str | None:
+    def death(self) -> _Death | None:
         if os.getppid() == self.parent:
             return None
-        return f"the first process was killed or ended before its time; {REMEDY}"
+        return _Death(f"the first process was killed or ended before its time; {REMEDY}")
 
     def verdict(self) -> str | None:
         message = super().verdict()

@@ -7,55 +7,37 @@ each step, the streams are functions of the step. So a resumed run is bit-identi
 
 from __future__ import annotations
 
+import contextlib
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from attnbn.config import Phase
-from attnbn.io.errors import InputError, RunError
+from attnbn.io.errors import DivergedError, InputError
 from attnbn.io.run_folder import Metrics
-from attnbn.losses import Mean
 from attnbn.training.batch_norm import share_batch_norms
-from attnbn.training.checkpoint import Checkpoint, CheckpointFolder, load_optimizer, module_tensors, optimizer_tensors
+from attnbn.training.checkpoint import (
+    Budget,
+    Checkpoint,
+    CheckpointFolder,
+    load_optimizer,
+    module_tensors,
+    optimizer_tensors,
+)
 from attnbn.training.devices import together
 from attnbn.training.optimize import optimize
 from attnbn.training.schedules import Stretch
+from attnbn.training.stops import Interrupted, Stops
 from attnbn.training.streams import Stream, fold
+from attnbn.training.task import Task
 
-Terms = dict[str, Mean]
-T = TypeVar("T")
 Validate = Callable[[int], dict[str, Any]]
-
-
-class Task(Protocol):
-    """Which networks, which losses, which batches. Nothing about devices, files or steps."""
-
-    modules: dict[str, nn.Module]
-    """Networks by name; the loop puts wrapped ones in their places before the first step."""
-
-    def optimizers(self, phase: Phase, lr: float) -> dict[str, Optimizer]:
-        """Fresh optimisers for a phase, by name; their learning rates are those at factor 1."""
-
-    def stream_names(self, phase: Phase) -> list[str]:
-        """Streams whose batches the phase needs; no other is read."""
-
-    def losses(self, batch: Mapping[str, Any], phase: Phase, step: int) -> Iterator[tuple[str, Terms]]:
-        """For each optimiser in turn the terms of its objective; the next is computed after the step of the one before.
-
-        ``step`` counts from 0 over all phases.
-        """
-
-    def counts(self, batch: Mapping[str, Any], phase: Phase) -> dict[str, Tensor]:
-        """The ``count`` of each term of :meth:`losses` whose weight is not 0, known without computing any."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +52,12 @@ class Progress:
 
 @dataclass
 class Every:
-    """Intervals in steps; 0 = never but at the end."""
+    """Intervals in steps, 0 = never but at the end; of time, the share that checkpoints may take before some are left out."""
 
     log: int = 10
     checkpoint: int = 500
     validate: int = 0
+    share: float = 1.0
 
 
 @dataclass
@@ -84,18 +67,6 @@ class _State:
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     best: float = -math.inf
-
-
-class Interrupted(KeyboardInterrupt):
-    """Stopped by Ctrl-C or SIGTERM after a checkpoint was written."""
-
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped after step {step}; a checkpoint was written, continue with --resume")
-        self.signum, self.step = signum, step
-        self.exit_status = 128 + signum
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Interrupted, (self.signum, self.step)  # so that it comes home from another process
 
 
 class Loop:
@@ -108,12 +79,13 @@ class Loop:
         factor: Factor on the learning rates at a step.
         fabric: Devices and processes, launched.
         seed: The run's.
+        settings: The run's, as each checkpoint shall remember them.
         checkpoints: Where to keep them.
-        metrics: Opens the metrics file at a step; called on the first process only.
+        metrics: Opens the metrics file at a step, whose validation is done or is not; called on the first process only.
         every: Intervals.
         workers: Loader processes per stream.
         accumulate: Parts in which a process's batch goes through the networks.
-        validate: ``step -> metrics`` with a ``score``; the best score's checkpoint is kept as ``best``.
+        validate: ``step -> metrics`` with a ``score``, called in all processes; the best score's checkpoint is kept as ``best``.
         watch: Told after each step.
     """
 
@@ -126,8 +98,9 @@ class Loop:
         fabric: Fabric,
         *,
         seed: int,
+        settings: Mapping[str, Any] | None = None,
         checkpoints: CheckpointFolder,
-        metrics: Callable[[int], Metrics],
+        metrics: Callable[[int, bool], Metrics],
         every: Every,
         workers: int = 0,
         accumulate: int = 1,
@@ -140,14 +113,15 @@ class Loop:
         self.workers, self.accumulate, self.validate, self.watch = workers, accumulate, validate, watch
         self.plain = dict(task.modules)  # unwrapped: their names are the checkpoint's
         self.state = _State()
-        self.signal, self.asked = 0, 0.0
+        self.settings = settings
+        self.stops = Stops(fabric)
 
     def run(self, resume: Checkpoint | None = None) -> None:
         """Train from the beginning or from ``resume`` to the end.
 
         Raises:
             InputError: if ``resume`` was trained on other data.
-            RunError: if a loss is not finite.
+            DivergedError: if a loss or a weight is not finite.
             Interrupted: after Ctrl-C or SIGTERM, with a checkpoint written.
         """
         done = 0 if resume is None else resume.step
@@ -164,18 +138,20 @@ class Loop:
                 self.fabric.strategy.precision.load_state_dict(resume.state["precision"])
             self.state = _State(**resume.state["loop"])
             self.state.best = -math.inf if self.state.best is None else self.state.best
-        self.metrics = self.open_metrics(done) if self.fabric.is_global_zero else None
-        handlers = self._catch_signals()
+        self.budget = Budget(self.every.share)
+        due = resume is not None and _validation_due(resume)
+        self.metrics = self.open_metrics(done, not due) if self.fabric.is_global_zero else None
         try:
-            for index, stretch in enumerate(self.stretches):
-                if stretch.stop > done:
+            with self.stops.heard():
+                for index, stretch in enumerate(self.stretches):
                     mid_phase = resume if resume is not None and resume.state["phase"] == index else None
-                    self._stretch(index, stretch, max(done, stretch.start), mid_phase)
+                    if stretch.stop > done or (due and mid_phase):
+                        self._stretch(index, stretch, max(done, stretch.start), mid_phase)
         finally:
-            for signum, handler in handlers.items():
-                signal.signal(signum, handler)
             if self.metrics is not None:
                 self.metrics.close()
+        if self.stops.asked():  # in the last step, or while its checkpoint was written: scoring may take long
+            raise Interrupted(self.stops.signum, self.stretches[-1].stop)
 
     def _stretch(self, index: int, stretch: Stretch, start: int, resume: Checkpoint | None) -> None:
         optimizers = self.task.optimizers(stretch.phase, stretch.lr)
@@ -184,31 +160,37 @@ class Loop:
                 load_optimizer(name, optimizer, resume)
         rates = {name: [group["lr"] for group in opt.param_groups] for name, opt in optimizers.items()}
         prepared = {name: self.fabric.setup_optimizers(optimizer) for name, optimizer in optimizers.items()}
-        batches = self._batches(stretch, start)
         for module in self.task.modules.values():
             module.train()
-        for step in range(start, stretch.stop):
-            began = time.perf_counter()
-            parts = together(self.fabric, lambda: [self._next(batches) for _ in range(self.accumulate)])
-            factor = self.factor(stretch, step)
-            for name, optimizer in optimizers.items():
-                for group, rate in zip(optimizer.param_groups, rates[name], strict=True):
-                    group["lr"] = rate * factor
-            # dropout and the like: a function of the step, not of what ran before
-            torch.manual_seed(fold(self.seed, "step", step, self.fabric.global_rank))
-            # outputs of a wrapped network come back in the default dtype, which must not be below float64's
-            with self.fabric.strategy.precision.tensor_init_context():
-                values = optimize(self.fabric, self.task, parts, stretch.phase, prepared, step)
-            images = sum(stream.batch_size for name, stream in self.streams.items() if name in batches)
-            speed = images / (time.perf_counter() - began)
-            self._after(index, step + 1, values, optimizers, factor, speed)
+        if resume is not None and _validation_due(resume):
+            self._keep(index, start, optimizers, left=self._validation_left(index, start, optimizers), must=True)
+        with self._batches(stretch, start) as batches:
+            for step in range(start, stretch.stop):
+                began = time.perf_counter()
+                parts = together(self.fabric, lambda: [self._next(batches) for _ in range(self.accumulate)])
+                factor = self.factor(stretch, step)
+                for name, optimizer in optimizers.items():
+                    for group, rate in zip(optimizer.param_groups, rates[name], strict=True):
+                        group["lr"] = rate * factor
+                # dropout and the like: a function of the step, not of what ran before
+                torch.manual_seed(fold(self.seed, "step", step, self.fabric.global_rank))
+                # outputs of a wrapped network come back in the default dtype, which must not be below float64's
+                with self.fabric.strategy.precision.tensor_init_context():
+                    values = optimize(self.fabric, self.task, parts, stretch.phase, prepared, step)
+                images = sum(stream.batch_size for name, stream in self.streams.items() if name in batches)
+                speed = images / (time.perf_counter() - began)
+                self._after(index, step + 1, values, optimizers, factor, speed)
 
-    def _batches(self, stretch: Stretch, start: int) -> dict[str, Iterator[Any]]:
+    @contextlib.contextmanager
+    def _batches(self, stretch: Stretch, start: int) -> Iterator[Mapping[str, Iterator[Any]]]:
+        """Each stream's; the processes that read them end with the stretch, whatever ends it."""
         place = {"rank": self.fabric.global_rank, "world": self.fabric.world_size, "workers": self.workers}
         place["parts"] = self.accumulate
         pin = self.fabric.device.type == "cuda"
-        names = self.task.stream_names(stretch.phase)
-        return {name: self.streams[name].batches(start, stretch.stop, pin=pin, **place) for name in names}
+        with contextlib.ExitStack() as ends:
+            streams = {name: self.streams[name] for name in self.task.stream_names(stretch.phase)}
+            batches = {name: one.batches(start, stretch.stop, pin=pin, **place) for name, one in streams.items()}
+            yield {name: ends.enter_context(contextlib.closing(generator)) for name, generator in batches.items()}
 
     def _next(self, batches: Mapping[str, Iterator[Any]]) -> dict[str, Any]:
         return {name: self.fabric.to_device(next(stream)) for name, stream in batches.items()}
@@ -240,36 +222,51 @@ class Loop:
             }
             self._write({**line, "time": round(time.time(), 3)})
             state.sums, state.counts = {}, {}
-        if self.validate is not None and self.every.validate and done % self.every.validate == 0 and not last:
-            self._validate(phase, done, optimizers)
-        stop = self._stop_asked()
-        if last or stop or (self.every.checkpoint and done % self.every.checkpoint == 0):
-            self._save(phase, done, optimizers)
-        if stop and not last:
-            raise Interrupted(self.signal, done)
+        due = bool(self.every.validate) and done % self.every.validate == 0 and not last
+        left = due and self._validation_left(phase, done, optimizers)
+        self._keep(phase, done, optimizers, left=left, must=last or self._checkpoint_due(done))
 
-    def _validate(self, phase: int, done: int, optimizers: dict[str, Optimizer]) -> None:
-        assert self.validate is not None
+    def _keep(self, phase: int, done: int, optimizers: dict[str, Optimizer], *, left: bool, must: bool) -> None:
+        """Write a checkpoint where there must be one, or where the training is to stop; a validation left undone is noted."""
+        stop = self.stops.asked() and done < self.stretches[-1].stop
+        if must or stop:
+            self._save(phase, done, optimizers, notes={"validation_due": True} if left else {})
+        if stop:
+            raise Interrupted(self.stops.signum, done)
+
+    def _checkpoint_due(self, done: int) -> bool:
+        if not self.every.checkpoint or done % self.every.checkpoint:
+            return False
+        return bool(self.fabric.broadcast(self.budget.allows()))  # the first process writes, and knows what it takes
+
+    def _validation_left(self, phase: int, done: int, optimizers: dict[str, Optimizer]) -> bool:
+        """Validate; whether a request to stop has left it to the run that goes on."""
         validate = self.validate
-        result = together(self.fabric, lambda: validate(done) if self.fabric.is_global_zero else {})
-        result = self.fabric.broadcast(result)
+        if validate is None:
+            return False
+        result = self.stops.unless_asked(lambda: self.fabric.broadcast(validate(done)))
         for module in self.task.modules.values():
             module.train()
+        if result is None:
+            return True
         self._write({"step": done, "validation": result, "time": round(time.time(), 3)})
         score = result.get("score")
         if score is not None and score > self.state.best:
             self.state.best = score
-            self._save(phase, done, optimizers, name="best", validation=result)
+            self._save(phase, done, optimizers, name="best", notes={"validation": result})
+        return False
 
     def _save(
         self,
         phase: int,
         done: int,
         optimizers: dict[str, Optimizer],
+        *,
         name: str | None = None,
-        validation: dict[str, Any] | None = None,
+        notes: Mapping[str, Any],
     ) -> None:
-        together(self.fabric, lambda: self._write_checkpoint(phase, done, optimizers, name, validation))
+        with self.budget.spending():
+            together(self.fabric, lambda: self._write_checkpoint(phase, done, optimizers, name, notes))
 
     def _write_checkpoint(
         self,
@@ -277,12 +274,12 @@ class Loop:
         done: int,
         optimizers: dict[str, Optimizer],
         name: str | None,
-        validation: dict[str, Any] | None,
+        notes: Mapping[str, Any],
     ) -> None:
         broken = [key for module in self.plain.values() for key, value in module.state_dict().items()
                   if value.is_floating_point() and not value.isfinite().all()]  # fmt: skip
         if broken:
-            raise RunError(
+            raise DivergedError(
                 f"weights are not finite after step {done} (first: {broken[0]}); the checkpoints before it are kept: "
                 "start anew with a lower learning rate or a longer warm-up"
             )
@@ -299,38 +296,23 @@ class Loop:
             loop = {"sums": self.state.sums, "counts": self.state.counts, "best": best}
             state: dict[str, Any] = {"phase": phase, "loop": loop, "optimizers": plain}
             state["steps"] = self.stretches[-1].stop
+            if self.settings is not None:
+                state["settings"] = dict(self.settings)
             state["data"] = {key: stream.data for key, stream in self.streams.items()}
-            if validation is not None:
-                state["validation"] = validation
+            state |= notes
             if precision := self.fabric.strategy.precision.state_dict():
                 state["precision"] = precision
+            if self.metrics is not None:
+                self.metrics.sync()  # a checkpoint counts on the lines before it
             self.checkpoints.save(Checkpoint(done, tensors, state), name)
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.metrics is not None:
             self.metrics.write(line)
 
-    def _catch_signals(self) -> dict[int, Any]:
-        """Finish the step and write a checkpoint first; a second Ctrl-C stops at once."""
 
-        def ask(signum: int, _frame: FrameType | None) -> None:
-            # a supervisor may send several at once; a person's second Ctrl-C comes later
-            if self.signal and time.monotonic() - self.asked > 1:
-                raise KeyboardInterrupt
-            self.signal, self.asked = self.signal or signum, time.monotonic()
-
-        try:
-            return {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: whoever runs the thread handles signals
-            return {}
-
-    def _stop_asked(self) -> bool:
-        if self.fabric.world_size == 1:
-            return bool(self.signal)
-        # all processes stop at the same step
-        asked = torch.tensor(float(self.signal), device=self.fabric.device)
-        self.signal = int(cast(Tensor, self.fabric.all_reduce(asked, reduce_op="max")))
-        return bool(self.signal)
+def _validation_due(resume: Checkpoint) -> bool:
+    return bool(resume.state.get("validation_due"))
 
 
 def _check_data(resume: Checkpoint, streams: Mapping[str, Stream]) -> None:

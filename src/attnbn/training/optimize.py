@@ -10,17 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from attnbn.config import Phase
-from attnbn.io.errors import RunError
-
-if TYPE_CHECKING:
-    from attnbn.training.loop import Task, Terms
+from attnbn.io.errors import DivergedError
+from attnbn.training.task import Task, Terms
 
 
 def optimize(
@@ -46,7 +44,7 @@ def optimize(
         The value of each term, over all processes and parts.
 
     Raises:
-        RunError: if one is not finite.
+        DivergedError: if one is not finite.
     """
     values: dict[str, float] = {}
     counts = _counts(fabric, task, parts, phase) if len(parts) > 1 else {}
@@ -127,11 +125,11 @@ def guard_finite(terms: Mapping[str, float], step: int) -> None:
     """Stop at the first loss that is NaN or infinite.
 
     Raises:
-        RunError: naming the step and every term.
+        DivergedError: naming the step and every term.
     """
     if not all(math.isfinite(value) for value in terms.values()):
         shown = ", ".join(f"{name} {value:.6g}" for name, value in terms.items())
-        raise RunError(
+        raise DivergedError(
             f"a loss is not finite at step {step} ({shown}); the checkpoints before it are kept: "
             "start anew with a lower learning rate, a longer warm-up or a smaller weight of the term that left the others"
         )

@@ -7,18 +7,17 @@ result does not depend on the number of loader processes, and resuming at step k
 from __future__ import annotations
 
 import hashlib
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from attnbn.data.readers import is_death, say_no_more
-from attnbn.io.errors import InputError, RunError
+from attnbn.data.readers import read_ahead
+from attnbn.io.errors import InputError
 
 
 def fold(*parts: object) -> int:
@@ -94,11 +93,6 @@ class _Steps(Sampler[list[int]]):
         return (self.stop - self.start) * self.parts
 
 
-def _leave_interrupts_to_the_loop(_worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the loop still needs its loaders to finish the step
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 class Stream:
     """One domain's endless supply of batches.
 
@@ -146,7 +140,7 @@ class Stream:
         workers: int = 0,
         pin: bool = False,
         parts: int = 1,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """This process's batches of steps ``start`` to ``stop - 1``, each in ``parts`` smaller ones.
 
         Raises:
@@ -154,15 +148,16 @@ class Stream:
             RunError: if a loader process died.
         """
         check_shares(self.batch_size, world, parts)
-        loader: DataLoader[Any] = DataLoader(
+        for batch in read_ahead(
             _Seeded(self),
+            workers,
             batch_sampler=_Steps(start, stop, self.batch_size, rank, world, parts),
             collate_fn=_Collate(self.collate),
-            num_workers=workers,
-            worker_init_fn=_leave_interrupts_to_the_loop,
             pin_memory=pin,
-        )
-        return _checked(loader)
+        ):
+            if isinstance(batch, _Unreadable):
+                raise InputError(batch.message)
+            yield batch
 
 
 def check_shares(batch_size: int, world: int, parts: int) -> None:
@@ -174,18 +169,3 @@ def check_shares(batch_size: int, world: int, parts: int) -> None:
     if batch_size % (world * parts):
         each = f" times {parts} parts (training.accumulate)" if parts > 1 else ""
         raise InputError(f"expected training.batch_size divisible by {world} processes{each}, got {batch_size}")
-
-
-def _checked(loader: DataLoader[Any]) -> Iterator[Any]:
-    try:
-        for batch in loader:
-            if isinstance(batch, _Unreadable):
-                raise InputError(batch.message)
-            yield batch
-    except (RuntimeError, OSError, EOFError) as error:
-        if not loader.num_workers or not is_death(error):
-            raise
-        say_no_more()
-        raise RunError(
-            "a loader process died, perhaps for lack of memory: continue with --resume and fewer --workers"
-        ) from error
