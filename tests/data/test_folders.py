@@ -132,3 +132,22 @@ def test_split_folders_are_no_classes(tmp_path: Path) -> None:
 def test_train_is_also_a_vehicle(tmp_path: Path, photo) -> None:
     photo(tmp_path / "train" / "a.png")
     assert open_folders(tmp_path).classes == ("train",)
+
+
+def test_another_layout_is_no_class_folders(tmp_path: Path, photo) -> None:
+    for name in ("JPEGImages", "SegmentationClass"):
+        photo(tmp_path / "VOCdevkit" / "VOC2012" / name / "a.png")
+    for root in (tmp_path / "VOCdevkit" / "VOC2012", tmp_path / "VOCdevkit", tmp_path):
+        with pytest.raises(InputError, match=rf"got VOC's layout \(.*write voc:{root}: {root}$"):
+            open_folders(root)
+    photo(tmp_path / "msrc" / "Images" / "a.png")
+    (tmp_path / "msrc" / "GroundTruth").mkdir()
+    with pytest.raises(InputError, match="of class 'GroundTruth', found none"):
+        open_folders(tmp_path / "msrc")  # nothing says that it is to hold masks
+    photo(tmp_path / "msrc" / "GroundTruth" / "a_GT.png")
+    with pytest.raises(InputError, match=r"got photographs and masks \(Images and GroundTruth\); write masks:"):
+        open_folders(tmp_path / "msrc")
+    with pytest.raises(InputError, match="got photographs and masks"):
+        open_folders(tmp_path / "msrc", classes=["cat"])
+    named = open_folders(tmp_path / "msrc", classes=["ground"], class_map={"GroundTruth": "ground"})
+    assert named.names == ["GroundTruth/a_GT"]

@@ -17,6 +17,7 @@ from attnbn.data.check.labels import cooccurrence
 from attnbn.data.classes import VOC_CLASSES
 from attnbn.data.images import voc_palette
 from attnbn.data.open import open_dataset
+from attnbn.experiments import check_data as module
 from attnbn.experiments.check_data import check_data, write_sheet
 from attnbn.experiments.domains import open_domains
 from attnbn.io.errors import InputError
@@ -136,6 +137,7 @@ def test_labels_that_are_missing_damaged_or_denied_by_the_mask(voc: Path) -> Non
     save_mask(voc / "SegmentationClass/d.png", half(2))
     assert found(f"voc:{voc}") == [
         ("error", "label-missing", "train", "c.png"),
+        ("error", "mask-class", "val", "d.png"),  # the only cat of the split
         ("warning", "mask-label", "val", "d.png"),
     ]
     (voc / "ImageSets/Main/dog_train.txt").write_text("a -1\nb maybe\nc 1")
@@ -551,3 +553,186 @@ def test_saliency_maps_of_other_photographs(folders: Path, capsys: pytest.Captur
     assert main(["check-data", f"folders:{folders}", "--saliency", str(folders.parent / "maps")]) == 0
     out = capsys.readouterr().out
     assert "note saliency-unused: 1 (2 files)\n" in out and "got 2 without" in out
+
+
+ANY_CLASS = "expected pixels of every labelled class in the masks of the split"
+AS_IDS = "save the masks as class ids (0 background, i the i-th class, 255 void)"
+
+
+@pytest.mark.parametrize(
+    ("values", "got", "remedy"),
+    [
+        ((255, 255), "none of cat (1), dog (1) in 2 masks (all their pixels are 0 or 255: binary masks?)", AS_IDS),
+        ((0, 0), "none of cat (1), dog (1) in 2 masks (all their pixels are 0: empty masks?)", AS_IDS),
+        ((1, 1), "none of dog (1) in 1 mask (all their pixels are 0 or 1: binary masks?)", AS_IDS),
+        ((2, 2), "none of cat (1) in 1 mask", "correct the masks or the labels"),
+    ],
+)
+def test_masks_that_never_show_a_class_of_their_labels(
+    voc: Path, values: tuple[int, int], got: str, remedy: str
+) -> None:
+    for name, value in zip("de", values, strict=True):
+        save(voc / f"SegmentationClass/{name}.png", Image.fromarray(half(value)))
+    lines = [f.line() for f in check_data([f"voc:{voc}"]).findings if f.severity == "error"]
+    first = "e" if values == (1, 1) else "d"
+    assert lines == [f"{ANY_CLASS}, got {got}; {remedy}: {voc / f'SegmentationClass/{first}.png'}"]
+
+
+def with_photographs(voc: Path, labels: dict[str, str], masks: dict[str, np.ndarray]) -> None:
+    """More photographs in ``val``, with masks."""
+    for number, (name, label) in enumerate(labels.items()):
+        save(voc / "JPEGImages" / f"{name}.png", picture(500 + number))
+        save_mask(voc / "SegmentationClass" / f"{name}.png", masks[name])
+        for own in ("cat", "dog"):
+            with (voc / f"ImageSets/Main/{own}_val.txt").open("a") as file:
+                file.write(f"\n{name} {1 if own in label.split('+') else -1}")
+        for kind in ("Main", "Segmentation"):
+            with (voc / f"ImageSets/{kind}/val.txt").open("a") as file:
+                file.write(f"\n{name}\n")
+
+
+def test_a_mask_that_shows_none_of_its_photographs_classes(voc: Path) -> None:
+    small = half(2)
+    small[:2] = 255
+    with_photographs(
+        voc,
+        {"f": "cat", "g": "dog", "h": "cat+dog", "i": "cat"},
+        {"f": half(255), "g": half(0), "h": small, "i": half(2)},  # of h only the cat is too small
+    )
+    findings = check_data([f"voc:{voc}"]).findings
+    warned = [(f.severity, f.kind, Path(f.file).name) for f in findings]
+    assert warned == [
+        ("warning", "mask-label", "i.png"),  # said once: it shows a dog, which the labels deny
+        ("warning", "mask-object", "f.png"),
+        ("warning", "mask-object", "g.png"),
+    ]
+    expected = "expected a pixel of a class that the photograph is labelled with"
+    assert [f.line() for f in findings[1:]] == [
+        f"{expected} (cat), got only background and void (0 and 255); correct the mask or the labels: "
+        f"{voc / 'SegmentationClass/f.png'}",
+        f"{expected} (dog), got only background (0); correct the mask or the labels: {voc / 'SegmentationClass/g.png'}",
+    ]
+
+
+def test_a_mask_of_a_class_that_is_not_used_may_be_right(voc: Path) -> None:
+    with_photographs(voc, {"f": "cat+dog"}, {"f": half(2)})
+    assert found(f"voc:{voc}", classes="cat") == []  # f's dog may hide the cat
+    save_mask(voc / "SegmentationClass/f.png", half(0))
+    assert found(f"voc:{voc}", classes="cat") == [("warning", "mask-object", "val", "f.png")]
+
+
+def test_photographs_without_the_wanted_classes_are_counted(
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["check-data", f"voc:{voc}", "--classes", "cat", "--json", str(tmp_path / "check.json")]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    notes = open_dataset(f"voc:{voc}", split="train", classes="cat").notes
+    assert "left out 1 of 3 images with none of the classes" in notes
+    assert "train: 2 images, labels from ImageSets/Main, left out 1 of 3 images with none of the classes\n" in out
+    assert "0 warnings" in out  # b is a dog
+    assert [part["left_out"] for part in json.loads((tmp_path / "check.json").read_text())["datasets"]] == [1, 1]
+    (voc / "ImageSets/Main/dog_train.txt").write_text("a -1\nb -1\nc -1\n")
+    findings = check_data([f"voc:{voc}"], classes="cat").findings
+    assert [f.line() for f in findings] == [
+        "expected at least one class, got none in lists, annotation or mask; label it or take it out of the split: "
+        f"{voc / 'JPEGImages/b.png'}"
+    ]
+    assert [(f.severity, f.kind, f.split) for f in findings] == [("warning", "label-missing", "train")]
+    (voc / "ImageSets/Main/dog_train.txt").unlink()  # then nothing tells whether b has a class
+    assert found(f"voc:{voc}", classes="cat") == []
+    (voc / "Annotations").mkdir()
+    (voc / "Annotations/b.xml").write_text("<annotation></annotation>")
+    assert found(f"voc:{voc}", classes="cat") == [("warning", "label-missing", "train", "b.png")]
+    (voc / "Annotations/b.xml").write_text("<annotation><object><name>dog</name></object></annotation>")
+    assert found(f"voc:{voc}", classes="cat") == []
+
+
+def test_masks_without_the_wanted_classes_are_counted(tmp_path: Path) -> None:
+    for number, identity in enumerate((1, 2, 0)):
+        save(tmp_path / f"set/images/{number}.png", picture(400 + number))
+        save_mask(tmp_path / f"set/masks/{number}.png", half(identity))
+    (tmp_path / "set/classes.txt").write_text("cat\ndog\n")
+    checked = check_data([f"masks:{tmp_path / 'set'}"], classes="cat")
+    assert checked.as_json()["datasets"][0]["left_out"] == 2
+    assert [f.line() for f in checked.findings] == [
+        "expected at least one class, got none in its mask; correct the mask, or take the photograph out: "
+        f"{tmp_path / 'set/images/2.png'}"
+    ]
+    assert checked.findings[0].severity == "warning"
+
+
+def test_class_folders_that_are_another_layout(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def line(*words: str) -> str:
+        assert main(["check-data", *words]) == 2
+        return capsys.readouterr().err.rstrip("\n")
+
+    (voc / "Annotations").mkdir()  # empty, and not to be removed
+    shown = "Annotations, ImageSets, JPEGImages, SegmentationClass"
+    for words in ([], ["--classes", "cat,dog"]):
+        assert line(f"folders:{voc}", *words) == (
+            f"attnbn: expected a folder per class, got VOC's layout ({shown}); write voc:{voc}: {voc}"
+        )
+    for images, masks in (("Images", "GroundTruth"), ("images", "masks")):
+        root = tmp_path / images
+        save(root / images / "0.png", picture(1))
+        save_mask(root / masks / "0.png", half(1))
+        assert line(f"folders:{root}") == (
+            f"attnbn: expected a folder per class, got photographs and masks ({images} and {masks}); "
+            f"write masks:{root}: {root}"
+        )
+
+
+def test_the_folder_above_the_class_folders(folders: Path, tmp_path: Path) -> None:
+    shutil.move(folders, tmp_path / "amazon/images")
+    (warning,) = check_data([f"folders:{tmp_path / 'amazon'}"]).findings
+    assert (warning.severity, warning.kind) == ("warning", "one-class")
+    assert warning.line() == (
+        "expected a folder per class, got one alone, with photographs in 2 folders in it (cat, dog); "
+        f"if those are the classes, write folders:{tmp_path / 'amazon/images'}: {tmp_path / 'amazon/images'}"
+    )
+    assert ("warning", "one-class", None, "images") in found(f"folders:{tmp_path / 'amazon'}", classes="cat,dog")
+    assert found(f"folders:{tmp_path / 'amazon'}", classes="images") == []
+    shutil.rmtree(tmp_path / "amazon/images/dog")
+    assert found(f"folders:{tmp_path / 'amazon/images'}") == []  # one class, and no folder in it
+
+
+def test_lists_that_name_photographs_with_their_endings(voc: Path) -> None:
+    for file in ("train.txt", "cat_train.txt", "dog_train.txt"):
+        path = voc / "ImageSets/Main" / file
+        path.write_text("".join(f"{line[0]}.png{line[1:]}\n" for line in path.read_text().splitlines()))
+    (finding,) = check_data([f"voc:{voc}"]).findings
+    assert (finding.kind, finding.split, finding.files) == ("image-missing", "train", 3)
+    assert finding.line() == (
+        "expected names of photographs without endings, got a.png and 2 more; drop the endings here and in 2 more of the "
+        f"split's lists (write a): {voc / 'ImageSets/Main/train.txt'}"
+    )
+    (voc / "ImageSets/Main/train.txt").write_text("a\nb\nc\ngone.jpg\n")
+    assert found(f"voc:{voc}") == [
+        ("error", "image-missing", "train", "cat_train.txt"),
+        ("error", "image-missing", "train", "gone.jpg.jpg"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["sheet.jpg", "sheet.txt", "sheet"])
+def test_a_sheet_is_a_png(voc: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (voc / "JPEGImages/a.png").write_bytes(b"")
+    assert main(["check-data", f"voc:{voc}", "--sheet", str(tmp_path / name)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and not (tmp_path / name).exists()
+    assert f"expected a name that ends in .png, got another; write {tmp_path / 'sheet.png'}: {tmp_path / name}" in err
+    assert main(["check-data", f"voc:{voc}", "--sheet", str(tmp_path / "SHEET.PNG")]) == 1
+
+
+def test_the_sheet_says_what_its_red_is(voc: Path, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(module, "draw_sheet", lambda path, rows: drawn.extend(rows))
+    shutil.copy(folders / "cat/0.png", folders / "dog/copy.png")
+    write_sheet("sheet.png", check_data([f"folders:{folders}"]))
+    assert drawn[-1].title == "duplicates: 1 of 1 pairs" and not drawn[-1].tiles[0].warn
+    shutil.copy(folders / "cat/1.png", voc / "JPEGImages/e.png")
+    write_sheet("sheet.png", check_data([f"voc:{voc}", f"folders:{folders}"]))
+    assert drawn[-1].title == (
+        "duplicates: 2 of 2 pairs; in red: errors, on both sides of a split on which figures are computed"
+    )
+    assert [tile.warn for tile in drawn[-1].tiles] == [True, False]

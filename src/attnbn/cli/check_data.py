@@ -7,12 +7,48 @@ import os
 import sys
 from collections.abc import Sequence
 
-from attnbn.cli.options import add_json, new_file, parser, positive
+from attnbn.cli.options import Parser, add_json, new_file, parser, positive
 from attnbn.cli.progress import bar
 
 
 def main(arguments: Sequence[str]) -> None:
     """Parse, check, print; errors in the data give exit status 1."""
+    given = _options().parse_args(arguments)
+
+    from attnbn.cli.check_table import check_table
+    from attnbn.data.check.taken import write_list
+    from attnbn.experiments.check_data import check_data, write_sheet
+    from attnbn.io.atomic import write_json
+    from attnbn.io.errors import RunError
+
+    with bar() as progress:
+        checked = check_data(
+            given.data,
+            saliency=given.saliency,
+            splits=given.split,
+            classes=given.classes,
+            class_map=given.class_map,
+            source_cap=given.source_cap,
+            seed=given.seed,
+            workers=given.workers,
+            progress=progress,
+        )
+    result = checked.as_json()
+    for line in check_table(result):
+        print(line)
+    if given.json:
+        write_json(given.json, result)
+    if given.list:
+        write_list(given.list, checked.parts)
+    if given.sheet:
+        write_sheet(given.sheet, checked)
+    errors = checked.count("error")
+    if errors:
+        sys.stdout.flush()
+        raise RunError(f"the data have {errors:,} error{'' if errors == 1 else 's'}; correct them before training")
+
+
+def _options() -> Parser:
     options = parser("check-data", "Read every image, mask and saliency map once and list all that is wrong with them.")
     options.add_argument("data", nargs="+", metavar="KIND:PATH", help="data sets, as in the settings of a training")
     options.add_argument(
@@ -48,42 +84,18 @@ def main(arguments: Sequence[str]) -> None:
     )
     add_json(options, "all findings and counts")
     options.add_argument(
-        "--sheet", type=new_file, metavar="FILE.png", help="write a contact sheet: images, masks, saliency, duplicates"
+        "--sheet", type=new_png, metavar="FILE.png", help="write a contact sheet: images, masks, saliency, duplicates"
     )
     options.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="threads (default: one a core)")
-    given = options.parse_args(arguments)
+    return options
 
-    from attnbn.cli.check_table import check_table
-    from attnbn.data.check.taken import write_list
-    from attnbn.experiments.check_data import check_data, write_sheet
-    from attnbn.io.atomic import write_json
-    from attnbn.io.errors import RunError
 
-    with bar() as progress:
-        checked = check_data(
-            given.data,
-            saliency=given.saliency,
-            splits=given.split,
-            classes=given.classes,
-            class_map=given.class_map,
-            source_cap=given.source_cap,
-            seed=given.seed,
-            workers=given.workers,
-            progress=progress,
-        )
-    result = checked.as_json()
-    for line in check_table(result):
-        print(line)
-    if given.json:
-        write_json(given.json, result)
-    if given.list:
-        write_list(given.list, checked.parts)
-    if given.sheet:
-        write_sheet(given.sheet, checked)
-    errors = checked.count("error")
-    if errors:
-        sys.stdout.flush()
-        raise RunError(f"the data have {errors:,} error{'' if errors == 1 else 's'}; correct them before training")
+def new_png(text: str) -> str:
+    """A file that can be written and is named as the PNG that it will be."""
+    if not text.lower().endswith(".png"):
+        name = os.path.splitext(text)[0]
+        raise argparse.ArgumentTypeError(f"expected a name that ends in .png, got another; write {name}.png: {text}")
+    return new_file(text)
 
 
 def class_map(text: str) -> dict[str, str] | str:

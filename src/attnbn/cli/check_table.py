@@ -49,6 +49,10 @@ def _datasets(parts: list[Mapping[str, Any]]) -> list[str]:
         facts += [f"labels from {part['labels_from']}"] * bool(part["labels_from"])
         if part["saliency"]:
             facts.append(f"{part['saliency_maps']:,} usable saliency maps of {part['saliency']}")
+        if part["left_out"]:
+            facts.append(
+                f"left out {part['left_out']:,} of {part['images'] + part['left_out']:,} images with none of the classes"
+            )
         lines.append(f"[{number}] {_title(part)}: {', '.join(facts)}")
     return [*lines, ""] if lines else []
 

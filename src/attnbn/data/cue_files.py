@@ -7,7 +7,6 @@ all of them in the layout of the field's tools. Channel 0 is the background, cha
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -24,6 +23,8 @@ from torch import Tensor
 from attnbn.io.atomic import atomic_file, write_bytes
 from attnbn.io.errors import InputError
 from attnbn.io.inside import check_inside
+from attnbn.io.json_file import read_object
+from attnbn.io.reading import check_filled
 from attnbn.io.text import is_utf8
 
 MANIFEST, SEEDS, PICTURES, ARCHIVE = "cues.json", "seeds", "png", "localization_cues.npz"
@@ -86,8 +87,8 @@ class CueFolder:
             raise InputError(
                 f"expected a folder of cues (with {MANIFEST}), found another; make it with attnbn cues: {self.path}"
             )
+        stored = read_object(manifest, "a manifest of cues", largest=None, remedy=_REMEDY)
         try:
-            stored = json.loads(manifest.read_text(encoding="utf-8"))
             self.classes = tuple(str(name) for name in stored["classes"])
             rows, columns = stored["grid"]
             self.grid = (int(rows), int(columns))
@@ -96,7 +97,7 @@ class CueFolder:
             self.names = [str(name) for name in stored["names"]]
             self.left_out = [str(name) for name in stored["left_out"]]
             self.settings = dict(stored["settings"])
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(
                 f"expected a manifest of cues, could not read it ({error!r}); {_REMEDY}: {manifest}"
             ) from None
@@ -172,6 +173,8 @@ def read_seeds(file: Path) -> Seeds:
         InputError: The file is missing or damaged.
     """
     try:
+        if file.is_file():
+            check_filled(file, "file of cues")
         with file.open("rb") as opened, safetensors.safe_open(_path_of(file, opened), "pt") as stored:
             seeds = Seeds(stored.get_tensor("seeds"), stored.get_tensor("labels"), (stored.metadata() or {})["mark"])
     except FileNotFoundError:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attnbn.data.class_folders import open_class_folders
+from attnbn.data.masks_folder import find_folders
 from attnbn.data.photos import PhotoDataset, SaliencySource
+from attnbn.data.voc_layout import roots_in
 from attnbn.io.errors import InputError
-from attnbn.io.pictures import is_picture
+from attnbn.io.pictures import is_picture, list_pictures
 
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))
 
@@ -31,11 +33,13 @@ def open_folders(
         labels: Whether to give labels; the folders still say which photographs belong to the wanted classes.
 
     Raises:
-        InputError: No class folders, an empty one, folders that look like splits, or a wanted class without a folder.
+        InputError: No class folders, an empty one, folders that look like splits or are of another layout, or a wanted class
+            without a folder.
     """
     title = f"folders:{root}"
     entries = sorted(root.iterdir(), key=lambda entry: entry.name)
     own = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))]
+    refuse_other_layout(root, own, classes, class_map)
     _check_class_folders(root, own)
     loose = sum(is_picture(entry.name) for entry in entries if entry.is_file())
     return open_class_folders(
@@ -56,6 +60,37 @@ def _refuse_empty(folder: Path, name: str) -> None:
         f"expected photographs of class {name!r}, found none; "
         f"add some or leave the class out with --data.classes: {folder}"
     )
+
+
+def refuse_other_layout(
+    root: Path, own: Sequence[str], classes: Sequence[str] | None = None, class_map: Mapping[str, str] | None = None
+) -> None:
+    """Refuse VOC's layout, and photographs with masks: their folders would be taken for classes.
+
+    Args:
+        root: The folder.
+        own: The folders in it.
+        classes: The classes wanted; folders that are named so are class folders, whatever lies beside them.
+        class_map: Folder names -> class names.
+
+    Raises:
+        InputError: It has another layout; the message says how to name it.
+    """
+    if set(classes or ()) & {(class_map or {}).get(name, name) for name in own}:
+        return
+    shown = ", ".join(own[:5]) + (", …" if len(own) > 5 else "")
+    if roots_in(root):
+        raise InputError(f"expected a folder per class, got VOC's layout ({shown}); write voc:{root}: {root}")
+    try:
+        folders = find_folders(root)
+    except InputError:
+        return
+    pair = folders.photographs, folders.masks
+    if all(next(list_pictures(folder), None) is not None for folder in pair):
+        raise InputError(
+            f"expected a folder per class, got photographs and masks ({pair[0].name} and {pair[1].name}); "
+            f"write masks:{root}: {root}"
+        )
 
 
 def _check_class_folders(root: Path, own: list[str]) -> None:

@@ -23,6 +23,11 @@ from attnbn.io.reading import read_bytes, read_utf8
 _VALUES = {"1": 1.0, "+1": 1.0, "-1": 0.0, "0": math.nan}
 """VOC's marks: present, absent, and 0 = only instances marked difficult, which is counted as unknown."""
 
+_LARGEST = 2_000_000
+"""Bytes of an annotation; an object takes 300."""
+_LONGEST = 50_000_000
+"""Bytes of a list; that of ImageNet's 1.3 million photographs would have 40."""
+
 Labels = Tensor | str
 """The table ``len×N``, or the reason why there is none."""
 
@@ -90,7 +95,7 @@ def read_lines(file: Path) -> list[str]:
         InputError: The file cannot be read, or is no text.
     """
     # not splitlines: a name may hold Unicode's other separators
-    lines = re.split(r"\r\n|\r|\n", read_utf8(file, "list"))
+    lines = re.split(r"\r\n|\r|\n", read_utf8(file, "list", _LONGEST))
     return [line.strip() for line in (lines if lines[-1] else lines[:-1])]
 
 
@@ -160,7 +165,7 @@ def read_annotation(file: Path) -> list[tuple[str, bool]]:
     parser.StartDoctypeDeclHandler = doctype
     parser.buffer_text = True  # a call for each line of a text would make a long one take for ever
     try:
-        parser.Parse(read_bytes(file, "annotation"), True)
+        parser.Parse(read_bytes(file, "annotation", _LARGEST), True)
     except expat.ExpatError as error:
         raise InputError(f"expected an annotation in XML, got damaged text ({error}); fetch it again: {file}") from None
     except InputError:

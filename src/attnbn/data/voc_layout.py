@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from attnbn.data.classes import VOC_CLASSES, parse_classes
@@ -19,11 +20,16 @@ _ABOVE = ("VOC*", "VOCdevkit/VOC*", "TrainVal/VOCdevkit/VOC*")
 """Where the data set may lie below the folder that is named; the last is how the archive of 2011 unpacks."""
 
 
+def roots_in(path: Path) -> list[Path]:
+    """The folders at or below a named one that hold ``JPEGImages``."""
+    if (path / "JPEGImages").is_dir():
+        return [path]
+    return sorted({p.parent for pattern in _ABOVE for p in path.glob(f"{pattern}/JPEGImages") if p.is_dir()})
+
+
 def find_root(path: Path) -> Path:
     """The folder that holds ``JPEGImages``."""
-    if (path / "JPEGImages").is_dir():
-        return path
-    found = sorted({p.parent for pattern in _ABOVE for p in path.glob(f"{pattern}/JPEGImages")})
+    found = roots_in(path)
     if len(found) == 1:
         return found[0]
     if found:
@@ -97,13 +103,25 @@ def split_names(root: Path, split: str, photos: dict[str, str], masks: dict[str,
         )
     for name in names:
         if name not in photos:
+            stem = bare(name, photos)
+            remedy = f"names have no endings (write {stem})" if stem else "add it or take the name out"
             raise InputError(
                 f"expected a photograph for every name of {lists[0].name}, found none for {name!r}; "
-                f"add it or take the name out: {root / 'JPEGImages' / name}.jpg"
+                f"{remedy}: {root / 'JPEGImages' / name}.jpg"
             )
         if with_masks and name not in masks:
             raise _no_mask(root, split, lists[0].name, name)
     return names
+
+
+def bare(name: str, photos: Mapping[str, str]) -> str:
+    """A name that is a photograph's but for its ending, without it; else nothing.
+
+    >>> bare("a.jpg", {"a": "a.jpg"}), bare("b.jpg", {"a": "a.jpg"})
+    ('a', '')
+    """
+    start = os.path.splitext(name)[0]
+    return start if is_picture(name) and name not in photos and start in photos else ""
 
 
 def _no_mask(root: Path, split: str, listed: str, name: str) -> InputError:

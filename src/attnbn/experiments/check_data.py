@@ -12,6 +12,7 @@ from typing import Any
 from attnbn.data.check.duplicates import Pair, duplicate_pairs
 from attnbn.data.check.findings import SEVERITIES, Finding, Part, Problem, from_error
 from attnbn.data.check.labels import Splits, agreement_findings, class_findings, cooccurrence
+from attnbn.data.check.mask_classes import mask_findings
 from attnbn.data.check.open import Wanted, nowhere, open_parts
 from attnbn.data.check.photographs import Look, findings_of, look_at
 from attnbn.data.check.taken import SOURCES, Taken, capped, is_source, table_findings, taken
@@ -194,7 +195,8 @@ def check_data(
     whole, parts = parts, capped(parts, source_cap, seed)
     findings += nowhere(whole, wanted) + ([] if table is None else table_findings(table, whole))
     looks = look_at(parts, workers=workers, progress=progress)
-    findings += findings_of(parts, looks) + class_findings(whole, wanted.table) + Splits(parts).findings()
+    findings += findings_of(parts, looks) + mask_findings(parts, looks)
+    findings += class_findings(whole, wanted.table) + Splits(parts).findings()
     findings += agreement_findings(parts) if wanted.classes is None else []
     for spec, folder in maps.items():
         findings += folder.unused(spec, [name for part in whole if part.dataset == spec for name in part.names])
@@ -223,6 +225,7 @@ def _part_json(part: Part, maps: SaliencyMaps | None) -> dict[str, Any]:
         "dataset": part.dataset,
         "split": part.split,
         "images": len(part.names),
+        "left_out": part.left_out,
         "masks": part.num_masks,
         "labels_from": part.labels_from or None,
         "saliency": None if maps is None else str(maps.path),
@@ -253,6 +256,7 @@ def write_sheet(path: str | os.PathLike[str], checked: Checked) -> None:
     twins = []
     # the near ones are for a person to judge
     pairs = sorted(checked.pairs, key=lambda pair: (pair.finding.severity != "error", pair.finding.kind == "duplicate"))
+    bad = any(pair.finding.severity == "error" for pair in pairs[:SHOWN])
     for pair in pairs[:SHOWN]:
         sides = [(checked.parts[look.part], look.index) for look in (pair.second, pair.first)]
         pictures = [read_tile(part, index).image for part, index in sides]
@@ -261,7 +265,8 @@ def write_sheet(path: str | os.PathLike[str], checked: Checked) -> None:
             Tile(pictures[0], twin=pictures[1], caption=" and ".join(names), warn=pair.finding.severity == "error")
         )
     if twins:
-        rows.append(Row(f"duplicates: {len(twins)} of {len(checked.pairs):,} pairs", (), twins))
+        red = "; in red: errors, on both sides of a split on which figures are computed" if bad else ""
+        rows.append(Row(f"duplicates: {len(twins)} of {len(checked.pairs):,} pairs{red}", (), twins))
     draw_sheet(path, rows)
 
 

@@ -105,6 +105,7 @@ class Part:
         drawn: The data set whose pictures are drawn by the program, else None.
         reader: Reads their masks, where those are no files of ids in VOC's manner (``masks`` is empty then), else None.
         labels_from: Where their labels come from, for people; empty where the kind of data set says it.
+        left_out: How many photographs with none of the classes were left out.
     """
 
     dataset: str
@@ -118,6 +119,7 @@ class Part:
     drawn: ImageDataset | None = None
     reader: PhotoDataset | None = None
     labels_from: str = ""
+    left_out: int = 0
 
     @property
     def title(self) -> str:

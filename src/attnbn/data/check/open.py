@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 
 from attnbn.data.check.csv_list import read_csv
-from attnbn.data.check.findings import Finding, Part, SaliencyProbe, from_error
+from attnbn.data.check.findings import Finding, Part, Problem, SaliencyProbe, from_error
 from attnbn.data.check.labels import absent_of_table
 from attnbn.data.check.taken import is_source
 from attnbn.data.check.voc import Voc
 from attnbn.data.classes import Partial, Selection, select_classes
+from attnbn.data.dataset import ImageDataset
+from attnbn.data.folders import refuse_other_layout
 from attnbn.data.open import KINDS, open_dataset, place_of
 from attnbn.data.photos import PhotoDataset
 from attnbn.data.scenes.dataset import COUNTS
@@ -210,14 +212,17 @@ def _open_folders(
     spec: str, path: Path, wanted: Wanted, saliency: SaliencyProbe | None
 ) -> tuple[list[Part], list[Finding]]:
     own = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+    refuse_other_layout(path, own, wanted.classes, wanted.class_map)
     filled = [name for name in own if next(list_pictures(path / name), None) is not None]
     if not filled:
         open_dataset(spec, split="train")  # says what is wrong with the layout
         raise InputError(f"expected photographs in the class folders, found none: {path}")
+    above = _one_class(spec, path, filled, wanted)
     try:
         selection, findings = choose(filled, wanted, spec)
     except InputError as error:
-        return [], [refused(spec, None, error)]
+        return [], [refused(spec, None, error), *above]
+    findings += above
     findings += [
         Finding("error", "class-absent", spec, None, str(path / name), f"photographs of class {name!r}", "an empty folder",
                 "add some or remove the folder")
@@ -246,6 +251,22 @@ def _open_folders(
     return [Part(spec, None, selection, dataset.names, dataset.labels, images, saliency=saliency)], findings
 
 
+def _one_class(spec: str, path: Path, filled: Sequence[str], wanted: Wanted) -> list[Finding]:
+    """A warning where the only class folder, not asked for by name, holds folders: it may be the folder of the classes."""
+    if len(filled) != 1 or wanted.class_map.get(filled[0], filled[0]) in (wanted.classes or ()):
+        return []
+    only = path / filled[0]
+    inside = {PurePosixPath(file).parts[0] for file in list_pictures(only) if "/" in file}
+    if not inside:
+        return []
+    named = ", ".join(sorted(inside)[:3]) + (", …" if len(inside) > 3 else "")
+    return [
+        Finding("warning", "one-class", spec, None, str(only), "a folder per class",
+                f"one alone, with photographs in {len(inside):,} folder{'s' * (len(inside) > 1)} in it ({named})",
+                f"if those are the classes, write folders:{only}")
+    ]  # fmt: skip
+
+
 def _open_known(spec: str, _: Path, wanted: Wanted, saliency: SaliencyProbe | None) -> tuple[list[Part], list[Finding]]:
     """Class folders as they are distributed; of ImageNet the images of ``train``."""
     place_of(spec)  # another layout is refused, as for every kind
@@ -269,17 +290,33 @@ def _open_masks(spec: str, _: Path, wanted: Wanted, __: SaliencyProbe | None) ->
     parts, findings = [], []
     for split in wanted.splits or ("all",):
         try:
-            own = open_dataset(spec, split=split, class_map=wanted.class_map, labels=False).classes
-            selection, found = choose(own, replace(wanted, class_map={}), spec, split)
+            everything = open_dataset(spec, split=split, class_map=wanted.class_map, labels=False)
+            selection, found = choose(everything.classes, replace(wanted, class_map={}), spec, split)
             dataset = open_dataset(spec, split=split, classes=selection.classes, class_map=wanted.class_map, masks=True)
         except InputError as error:
             findings.append(refused(spec, split, error))
             continue
         assert isinstance(dataset, PhotoDataset) and dataset.labels is not None
         images = [dataset.path(i) for i in range(len(dataset))]
-        parts.append(Part(spec, split, selection, dataset.names, dataset.labels, images, reader=dataset))
-        findings += found
+        left_out = len(everything) - len(dataset)
+        part = Part(spec, split, selection, dataset.names, dataset.labels, images, reader=dataset, left_out=left_out)
+        parts.append(part)
+        findings += found + [part.finding(problem) for problem in _without_any(spec, split, everything, left_out)]
     return parts, findings
+
+
+def _without_any(spec: str, split: str, everything: ImageDataset, left_out: int) -> list[Problem]:
+    """Warnings for photographs whose mask shows no class of the data set; a training leaves them out."""
+    if not left_out:
+        return []
+    assert isinstance(everything, PhotoDataset)
+    labelled = set(open_dataset(spec, split=split).names)
+    return [
+        Problem("label-missing", str(everything.path(i)), "at least one class", "none in its mask",
+                "correct the mask, or take the photograph out", "warning")
+        for i, name in enumerate(everything.names)
+        if name not in labelled
+    ]  # fmt: skip
 
 
 def _open_scenes(spec: str, _: Path, wanted: Wanted, __: SaliencyProbe | None) -> tuple[list[Part], list[Finding]]:

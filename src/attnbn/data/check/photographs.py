@@ -29,6 +29,7 @@ class Look:
         size: ``(H, W)``, or None if it cannot be read.
         fingerprint: What it is compared by, or None likewise.
         problems: What is wrong with it, its mask and its saliency map.
+        mask_ids: The ids of its mask in VOC's manner, or None where there is none or its ids are of no use.
     """
 
     part: int
@@ -37,6 +38,7 @@ class Look:
     size: tuple[int, int] | None
     fingerprint: Fingerprint | None
     problems: tuple[Problem, ...]
+    mask_ids: frozenset[int] | None = None
 
 
 def look_at(
@@ -93,10 +95,10 @@ def _look(part: Part, number: int, index: int) -> Look:
     except (InputError, OSError) as error:
         return Look(number, index, frozenset(), None, None, (_unreadable(path, error),))
     size = pixels.shape[0], pixels.shape[1]
-    problems = list(_mask_problems(part, index, size))
+    problems, ids = _look_at_mask(part, index, size)
     if part.saliency is not None and (problem := part.saliency(part.names[index], size)) is not None:
         problems.append(problem)
-    return Look(number, index, frozenset(), size, fingerprint(pixels, content), tuple(problems))
+    return Look(number, index, frozenset(), size, fingerprint(pixels, content), tuple(problems), ids)
 
 
 def _unreadable(path: Path, error: InputError | OSError) -> Problem:
@@ -113,35 +115,38 @@ def _unreadable(path: Path, error: InputError | OSError) -> Problem:
     return from_error(kind, error, path)
 
 
-def _mask_problems(part: Part, index: int, size: tuple[int, int]) -> Iterator[Problem]:
-    """All that is wrong with a photograph's mask, which is decoded once for it."""
+def _look_at_mask(part: Part, index: int, size: tuple[int, int]) -> tuple[list[Problem], frozenset[int] | None]:
+    """All that is wrong with a photograph's mask, which is decoded once for it, and its ids if each is of a class."""
     if part.reader is not None:
         try:
             part.reader.read_mask(index, size)
         except InputError as error:
-            yield from_error("mask-unreadable", error, part.images[index])
-        return
+            return [from_error("mask-unreadable", error, part.images[index])], None
+        return [], None
     path = part.masks[index] if part.masks else None
     if path is None:
-        return
+        return [], None
     try:
         ids = read_mask(path, VOID).numpy()  # any id: those outside the classes are counted below
     except InputError as error:
         kind = "mask-unreadable" if path.is_file() else "mask-missing"
-        yield from_error(kind, error, path, "make it anew")
-        return
-    if ids.shape != size:
-        turned = " (turned by a quarter)" if ids.shape == size[::-1] else ""
+        return [from_error(kind, error, path, "make it anew")], None
+    shown = np.flatnonzero(np.bincount(ids.ravel(), minlength=VOID + 1))
+    wrong = list(_id_problems(part, path, shown))
+    problems = [*_size_problems(path, ids.shape, size), *wrong, *_label_problems(part, index, path, shown)]
+    return problems, None if wrong else frozenset(shown.tolist())
+
+
+def _size_problems(path: Path, got: tuple[int, ...], size: tuple[int, int]) -> Iterator[Problem]:
+    if got != size:
+        turned = " (turned by a quarter)" if got == size[::-1] else ""
         yield Problem(
             "mask-size",
             str(path),
             f"a mask of {size[0]}×{size[1]} like its image",
-            f"{ids.shape[0]}×{ids.shape[1]}{turned}",
+            f"{got[0]}×{got[1]}{turned}",
             "make it anew over the upright photograph",
         )
-    shown = np.flatnonzero(np.bincount(ids.ravel(), minlength=VOID + 1))
-    yield from _id_problems(part, path, shown)
-    yield from _label_problems(part, index, path, shown)
 
 
 def _id_problems(part: Part, path: Path, shown: NDArray[np.int_]) -> Iterator[Problem]:
@@ -158,7 +163,7 @@ def _id_problems(part: Part, path: Path, shown: NDArray[np.int_]) -> Iterator[Pr
 
 
 def _label_problems(part: Part, index: int, path: Path, shown: NDArray[np.int_]) -> Iterator[Problem]:
-    """Classes that the mask shows and the labels deny; a labelled object may well be too small or void in the mask."""
+    """Classes that the mask shows and the labels deny; the other way round: :mod:`attnbn.data.check.mask_classes`."""
     places = [part.selection.index[i - 1] for i in shown if 0 < i <= len(part.selection.index)]
     denied = sorted({place for place in places if place is not None and part.labels[index, place] == 0})
     if denied:

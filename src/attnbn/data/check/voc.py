@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnbn.data.check.findings import Finding, Part, Problem, from_error
+from attnbn.data.check.findings import Finding, Part, Problem, Severity, from_error
+from attnbn.data.check.voc_lists import is_augmentable, names_of, splits_of, with_endings
 from attnbn.data.classes import Selection
 from attnbn.data.images import read_mask
-from attnbn.data.voc_augmented import augmented_lists, augmented_notes, is_augmented, without_val
+from attnbn.data.voc_augmented import augmented_lists, augmented_notes, is_augmented
 from attnbn.data.voc_labels import class_lists, from_annotations, from_lists, from_masks, read_lines
-from attnbn.data.voc_layout import find_root, index_pictures, mask_index, own_classes, split_lists
+from attnbn.data.voc_layout import bare, find_root, index_pictures, mask_index, own_classes, split_lists
 from attnbn.io.errors import InputError
 
 Rows = dict[str, Tensor]
@@ -63,12 +64,12 @@ class Voc:
             InputError: Another layout, or a split that it does not have.
         """
         root = find_root(path)
-        have = _splits(root)
+        have = splits_of(root)
         for split in splits:
             if split in (*have, "all"):
                 continue
             if not is_augmented(split):
-                formed = ["train_aug"] if not any(map(is_augmented, have)) and _is_augmentable(root) else []
+                formed = ["train_aug"] if not any(map(is_augmented, have)) and is_augmentable(root) else []
                 names = ", ".join([*have, *formed, "all"])
                 raise InputError(f"no split {split!r}; splits here: {names}: {root / 'ImageSets'}")
             augmented_lists(root)  # says what it is made of, where that is not there
@@ -99,7 +100,7 @@ class Voc:
             The split without the names that have no file, and what is missing from it.
         """
         problems: list[Problem] = []
-        with_masks, others = _names_of(self.root, split, self.photos)
+        with_masks, others = names_of(self.root, split, self.photos)
         if with_masks and not self.complete and any(map(is_augmented, self.splits)):
             others = []  # beside train_aug one measures on lists of Segmentation: those of Main share photographs with it
         listed = list(dict.fromkeys([*others, *with_masks]))
@@ -107,16 +108,20 @@ class Voc:
             lists = split_lists(self.root, split, with_masks=False)
             notes = augmented_notes(self.root, lists, listed)
             problems += [Problem("train-aug", str(lists[-1]), "", note, "", "note") for note in notes]
-        self._listed.update(listed)
+        self._listed.update(listed, (bare(name, self.photos) for name in listed))
         names = [name for name in listed if name in self.photos]
-        problems += [self._no_photograph(name) for name in listed if name not in self.photos]
+        ended = list(with_endings(self.root, split, self.own, listed, self.photos))
+        problems += ended
+        problems += [
+            self._no_photograph(name) for name in listed if name not in self.photos and not bare(name, self.photos)
+        ]
         if not listed:
             place = str(self.root / "ImageSets")
             problems.append(
                 Problem("split-empty", place, f"photographs in the split {split!r}", "an empty list", "fill it")
             )
         problems += self._missing_masks([name for name in with_masks if name in self.photos])
-        rows, origins, unlabelled = self._labels(split, names, selection)
+        rows, origins, unlabelled = self._labels(split, names, selection, damaged=bool(ended))
         problems += unlabelled
         # lists of unused classes are not read: without any of the wanted ones a photograph is not used either
         kept = [name for name in names if name not in rows or bool((rows[name] != 0).any())]
@@ -126,7 +131,10 @@ class Voc:
                 table[i] = rows[name]
         images = [self.root / "JPEGImages" / self.photos[name] for name in kept]
         masks = [self.root / self.masks[name] if name in self.masks else None for name in kept]
-        part = Part(self.spec, split, selection, kept, table, images, masks, labels_from=_counted(origins))
+        part = Part(
+            self.spec, split, selection, kept, table, images, masks, labels_from=_counted(origins),
+            left_out=len(names) - len(kept),
+        )  # fmt: skip
         return part, [part.finding(problem) for problem in problems]
 
     def leftovers(self) -> list[Finding]:
@@ -161,8 +169,16 @@ class Voc:
             yield Problem("mask-missing", file, "a mask for every name of a list of Segmentation", "none",
                           "add it or take the name out")  # fmt: skip
 
-    def _labels(self, split: str, names: list[str], selection: Selection) -> tuple[Rows, Counter[str], list[Problem]]:
+    def _labels(
+        self, split: str, names: list[str], selection: Selection, *, damaged: bool
+    ) -> tuple[Rows, Counter[str], list[Problem]]:
         """Labels from the first place that has a photograph's: the lists of classes, its annotation, its mask.
+
+        Args:
+            split: The split.
+            names: Its photographs.
+            selection: Of its own classes.
+            damaged: Something is wrong with its lists.
 
         Returns:
             The rows, of how many photographs each place gave them, and what is wrong.
@@ -170,7 +186,8 @@ class Voc:
         problems: list[Problem] = []
         rows, lacking = self._from_lists(split, names, selection, problems)
         origins = Counter({_LISTS: len(rows)})
-        damaged = bool(problems)  # then what the lists would have said is not known, and not missing
+        damaged = damaged or bool(problems)  # then what the lists would have said is not known, and not missing
+        problems += self._without_any(split, [name for name, row in rows.items() if not bool((row != 0).any())])
         without = []
         for name in names:
             if name not in rows:
@@ -192,10 +209,27 @@ class Voc:
             yield Problem("label-missing", str(self.root), "a label for every photograph", "; ".join(reasons) + many,
                           "add the list or label them" if others else "label them", files=len(names))  # fmt: skip
             return
+        yield from map(self._no_label, names)
+
+    def _no_label(self, name: str, severity: Severity = "error") -> Problem:
+        file = str(self.root / "JPEGImages" / self.photos[name])
+        return Problem("label-missing", file, "at least one class", "none in lists, annotation or mask",
+                       "label it or take it out of the split", severity)  # fmt: skip
+
+    def _without_any(self, split: str, names: list[str]) -> Iterator[Problem]:
+        """Warnings for photographs with none of the wanted classes that have none of the data set's others either.
+
+        A training leaves them out like those of other classes. Where nothing tells of the others, nothing is said.
+        """
+        elsewhere: list[Problem] = []  # wrong with what a training does not read
+        rows, _ = self._list_rows(split, names, self.own, elsewhere)
         for name in names:
-            file = str(self.root / "JPEGImages" / self.photos[name])
-            yield Problem("label-missing", file, "at least one class", "none in lists, annotation or mask",
-                          "label it or take it out of the split")  # fmt: skip
+            told = name in rows or (self.root / "Annotations" / f"{name}.xml").is_file()
+            if not told or (name in rows and bool((rows[name] != 0).any())):
+                continue
+            row, origin = self._of_file(split, name, elsewhere)
+            if row is None and not origin:
+                yield self._no_label(name, "warning")
 
     def _lacks(self, split: str, name: str) -> Iterator[str]:
         """Why neither annotation nor mask labels a photograph, in the readers' words."""
@@ -206,13 +240,20 @@ class Voc:
     def _from_lists(
         self, split: str, names: list[str], selection: Selection, problems: list[Problem]
     ) -> tuple[Rows, str]:
-        """Rows of the photographs that every class's list names; with all classes wanted, only those with a class.
+        """Rows of the photographs that every wanted class's list names; with all classes wanted, only those with a class.
 
         Returns:
             The rows, and in the reader's words the list that is missing.
         """
-        folder = self.root / "ImageSets" / "Main"
         needed = [label for label, place in zip(self.own, selection.index, strict=True) if place is not None]
+        rows, lacking = self._list_rows(split, names, needed, problems)
+        return {name: row for name, row in rows.items() if selection.is_subset or bool((row != 0).any())}, lacking
+
+    def _list_rows(
+        self, split: str, names: list[str], needed: Sequence[str], problems: list[Problem]
+    ) -> tuple[Rows, str]:
+        """Rows of the photographs that the lists of all needed classes name, and the list that is missing."""
+        folder = self.root / "ImageSets" / "Main"
         # as the reader: VOC's lists have other splits' names
         split = "all" if is_augmented(split) else split
         covered = set(names)
@@ -228,10 +269,7 @@ class Voc:
         except InputError as error:
             problems.append(from_error("label-file", error, folder))
             return {}, ""
-        if isinstance(table, str):
-            return {}, ""
-        whole = zip(chosen, table, strict=True)
-        return {name: row for name, row in whole if selection.is_subset or bool((row != 0).any())}, ""
+        return ({} if isinstance(table, str) else dict(zip(chosen, table, strict=True))), ""
 
     def _of_file(self, split: str, name: str, problems: list[Problem]) -> tuple[Tensor | None, str]:
         """The row from a photograph's annotation or mask, and which; no row but a text where one of them is damaged."""
@@ -269,52 +307,6 @@ def _counted(origins: Counter[str]) -> str:
     if len(origins) < 2:
         return "".join(origins)
     return ", ".join(f"{origin} ({number:,})" for origin, number in origins.items())
-
-
-def _is_augmentable(root: Path) -> bool:
-    """Whether ``train_aug`` can be made of what is there."""
-    try:
-        augmented_lists(root)
-    except InputError:
-        return False
-    return True
-
-
-def _splits(root: Path) -> list[str]:
-    """The splits that ``ImageSets`` lists, by any of its lists."""
-    sets = root / "ImageSets"
-    try:
-        own = own_classes(root)
-    except InputError:
-        own = ()
-    per_class = {file for label in own for file in class_lists(sets / "Main", label)}
-    named = {file.stem for file in sets.glob("Segmentation/*.txt")}
-    named |= {file.stem for file in sets.glob("Main/*.txt") if file not in per_class}
-    return sorted(named | {file.stem.rpartition("_")[2] for file in per_class})
-
-
-def _names_of(root: Path, split: str, photos: dict[str, str]) -> tuple[list[str], list[str]]:
-    """Names in the list of ``Segmentation``, and in those of ``Main`` (of the classes, where there is no other)."""
-    sets = root / "ImageSets"
-    segmentation, main = sets / "Segmentation" / f"{split}.txt", sets / "Main" / f"{split}.txt"
-    if split == "all" and not segmentation.is_file() and not main.is_file():
-        return [], list(photos)
-    if is_augmented(split):
-        lists = split_lists(root, split, with_masks=False)
-        names = [name for file in lists for name in _listed(file, photos)]
-        return [], without_val(root, lists, names)
-    labels = own_classes(root)
-    files = [main] if main.is_file() else [sets / "Main" / f"{label}_{split}.txt" for label in labels]
-    others = [name for file in files if file.is_file() for name in _listed(file, photos)]
-    return (list(_listed(segmentation, photos)) if segmentation.is_file() else []), others
-
-
-def _listed(file: Path, photos: dict[str, str]) -> Iterator[str]:
-    """Names in a list: ``name``, ``name -1``, or ``/JPEGImages/name.jpg ...``."""
-    for line in read_lines(file):
-        if line:
-            first = line if line in photos else line.split()[0]
-            yield PurePosixPath(first).stem if "/" in first and first not in photos else first
 
 
 def _to_run(own: Tensor, selection: Selection) -> Tensor:
