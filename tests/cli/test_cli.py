@@ -289,7 +289,8 @@ def test_a_runs_own_files_serve_the_next(source: Path) -> None:
 
 
 def test_nan_names_the_step_and_every_term(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*small(source, "--training.lr", 1e30, "--training.steps", 20, "--training.checkpoint_every", 1)) == 1
+    often = ["--training.checkpoint_every", 1, "--training.checkpoint_share", 1]
+    assert run(*small(source, "--training.lr", 1e30, "--training.steps", 20, *often)) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "is not finite at step" in line
     assert all(term in line for term in ("source_cl", "attention", "target_cl", "adversarial"))

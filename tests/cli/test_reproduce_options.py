@@ -37,6 +37,19 @@ def test_all_rows_get_the_bench_and_the_settings(bench: Path) -> None:
     assert [config.loss.attention for config in command.configs.values()] == [0, 0, 5, 5, 5, 5]
 
 
+def test_no_cache_is_a_choice(tmp_path: Path) -> None:
+    words = ["animals", "--rows", "attnbn", "--output", "OUT"]
+    (tmp_path / "mine.yaml").write_text("data: {cache: null}")
+    for given, cache in (
+        ([], "OUT/cache"),
+        (["--data.cache", "null"], None),
+        (["--data.cache=null"], None),
+        (["--config", str(tmp_path / "mine.yaml")], None),
+        (["--data.cache", "mine"], "mine"),
+    ):
+        assert parse([*words, *given]).configs["attnbn"].data.cache == cache
+
+
 def test_a_setting_wins_over_the_bench(bench: Path) -> None:
     (bench / "weights/squeezenet1_1.pth").rmdir()
     command = parse(
@@ -120,3 +133,11 @@ def test_from_the_command_line_to_the_page(tmp_path: Path, capsys: pytest.Captur
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert results["command"].startswith("attnbn reproduce animals --rows grad-cam ")
     assert "Failures" in (tmp_path / "out/report.html").read_text()
+
+
+def test_the_animals_without_their_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "animals", "--output", "O"]) == 2
+    assert (
+        "expected the animals' folder (benchmarks/animals builds it) for animals: give --bench DIR"
+        in capsys.readouterr().err
+    )

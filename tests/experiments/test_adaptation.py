@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -331,3 +332,53 @@ def test_the_weights_that_the_held_out_source_liked_best_are_kept_and_loaded(tmp
     best = load(run, checkpoint="best")
     assert best.identity["step"] == max(scores, key=scores.__getitem__)
     assert best.threshold == 0.2 and best.threshold_split is None
+
+
+def test_a_diverging_trial_is_out_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write(
+        tmp_path, compare__trials={"source": [{"training.lr": 1e30}, {"training.lr": 0.02}]}, compare__published={}
+    )
+    words = ["--rows", "source", "--directions", "S-D"]
+    for processes in ("1", "2", "1"):  # the third time nothing is left to train but what diverges
+        assert adapt(config, tmp_path / "out", *words, "--processes", processes) == 0
+        told = [line for line in capsys.readouterr().err.splitlines() if "a trial of source is out: " in line]
+        assert len(told) == 1 and "not finite" in told[0] and "source-0-0" in told[0]
+        lost, chosen = results_of(tmp_path)["trials"]
+        assert lost["diverged"] and lost["source_loss"] is None and lost["value"] is None and not lost["chosen"]
+        assert "<td>diverged</td>" in (tmp_path / "out" / "report.html").read_text()
+        assert chosen["chosen"] and not chosen["diverged"] and chosen["value"] is not None
+        shutil.rmtree(tmp_path / "out" / "runs" / "S" / "source-1-0", ignore_errors=processes == "1")
+
+
+def test_all_trials_diverging_is_an_error_that_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write(tmp_path, compare__trials={"source": [{"training.lr": 1e30}, {"training.lr": 1e31}]})
+    assert adapt(config, tmp_path / "out", "--rows", "source", "--directions", "S-D") == 1
+    assert "a trial of source that stays finite, got 2 that diverged; give compare.trials" in capsys.readouterr().err
+
+
+def test_what_the_test_images_lack_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("cat", "dog", "cow")
+    photographs(tmp_path / "A", dict.fromkeys(names, 6))
+    photographs(tmp_path / "B", {"cat": 6, "dog": 6, "cow": 1})
+    for number in range(4):  # one of them is held out, whatever the seed
+        (tmp_path / "B" / "cat" / f"bad{number}.png").write_bytes(b"no picture")
+    config = write(tmp_path, compare__rows=["source"], compare__trials={}, compare__domains={}, compare__published={})
+    words = ["--domains", f"A=folders:{tmp_path / 'A'}", f"B=folders:{tmp_path / 'B'}", "--directions", "A-B"]
+    words += [
+        "--data.test_split",
+        "null",
+        "--data.target_hold_out",
+        "0.3",
+        "--data.skip_broken",
+        "true",
+        "--seeds",
+        "0",
+        "1",
+        "2",
+    ]
+    assert adapt(config, tmp_path / "out", *words) == 0
+    said = capsys.readouterr().err
+    notes = results_of(tmp_path)["notes"]
+    assert any("no image of cow: the figures say nothing of it" in note for note in notes)
+    assert any("images that cannot be read" in note and "/bad" in note for note in notes)
+    assert all(note.startswith("A-B, seed ") and note in said for note in notes)

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from attnbn.adapt_config import ROWS, AdaptConfig, Comparison, check_comparison, row_config, trials_of, with_settings
+from attnbn.cli.adapt import parse
 from attnbn.config import DataConfig, LossConfig, RunConfig
+from attnbn.experiments.adaptation.checks import check_classes
 from attnbn.experiments.adaptation.directions import (
     Direction,
     Domain,
@@ -20,8 +22,8 @@ from attnbn.experiments.adaptation.directions import (
     parse_domains,
 )
 from attnbn.experiments.adaptation.plan import Planner
-from attnbn.experiments.adaptation.results import MEAN, best_on_source, oracle, summarize
-from attnbn.io.errors import InputError
+from attnbn.experiments.adaptation.results import MEAN, best_on_source, diverged, oracle, summarize
+from attnbn.io.errors import DivergedError, InputError
 
 BASE = AdaptConfig(
     data=DataConfig(target="folders:T", hold_out=0.3, saliency="S"),
@@ -223,3 +225,50 @@ def test_the_summary_has_sample_deviations_and_means_over_whole_seeds() -> None:
     assert by[MEAN, MEAN]["mean"] == pytest.approx(0.7)  # of seed 0 alone: seed 1 lacks a direction
     assert by[MEAN, MEAN]["seeds"] == 1
     assert by[MEAN, MEAN]["paper"] == pytest.approx(0.7)
+
+
+def test_the_papers_mean_is_that_of_the_directions_compared() -> None:
+    def line(source: str, target: str) -> dict[str, object]:
+        return {"row": "source", "source": source, "target": target, "seed": 0, "value": 0.5}
+
+    compare = Comparison(published={"source": {"A-B": 0.6, "B-A": 0.8, "A-C": 0.1}})
+    by = {(s["source"], s["target"]): s["paper"] for s in summarize([line("A", "B"), line("B", "A")], compare)}
+    assert by == {("A", "B"): 0.6, ("B", "A"): 0.8, (MEAN, MEAN): pytest.approx(0.7)}
+    # of a mean of which the paper lacks a part it says nothing
+    more = summarize([line("A", "B"), line("C", "B")], compare)
+    assert {(s["source"], s["target"]): s["paper"] for s in more}[MEAN, MEAN] is None
+
+
+def test_several_sources_without_names_are_the_source_as_one_is() -> None:
+    words = ["--config", "table6", "--data.saliency", "M", "--data.target", "voc:T", "--output", "O"]
+    for sources in ("folders:A", "[folders:A, folders:B]"):
+        (direction,) = parse([*words, "--data.source", sources]).directions
+        assert direction.name == "source-target" and len(direction.sources) == (2 if sources[0] == "[" else 1)
+
+
+def test_a_trial_that_diverged_is_never_the_best_and_all_of_them_are_an_error(tmp_path: Path) -> None:
+    run = SimpleNamespace(folder=tmp_path / "runs" / "source-0-0")
+    cases = [SimpleNamespace(row="source", run=run) for _ in range(3)]
+    fine = {"validation": {"loss": 0.9}, "accuracy": 0.5}
+    assert best_on_source(cases, [diverged("accuracy"), fine, {"validation": {"loss": float("nan")}}]) is cases[1]
+    with pytest.raises(
+        DivergedError, match=r"a trial of source that stays finite, got 2 that diverged; give compare.trials"
+    ):
+        best_on_source(cases[:2], [diverged("accuracy")] * 2)
+
+
+def test_accuracy_needs_two_classes() -> None:
+    domains = [Domain("A", "folders:amazon"), Domain("W", "folders:webcam")]
+    check_classes(("images",), "mean_ap", domains)
+    with pytest.raises(
+        InputError, match=r"at least two classes to tell apart, got images; name the folder .*folders:amazon"
+    ):
+        check_classes(("images",), "accuracy", domains)
+
+
+@pytest.mark.parametrize(
+    ("words", "cache"), [([], "O/cache"), (["--data.cache", "null"], None), (["--data.cache", "C"], "C")]
+)
+def test_kept_features_lie_beside_the_runs_unless_it_is_said_where(words: list[str], cache: str | None) -> None:
+    domains = ["--domains", "A=folders:A", "B=folders:B", "--model.weights", "W", "--output", "O"]
+    assert parse(["--config", "five", *domains, *words]).config.data.cache == cache

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from attnbn.cli.main import main
 from attnbn.cli.train import parse
 from attnbn.config import DataConfig, LossConfig, RunConfig, check_config, config_from_dict
 from attnbn.experiments.domains import open_domains, open_test
@@ -170,8 +171,8 @@ def test_training_sees_the_kept_part_of_the_target_whether_labels_are_read_or_no
     }  # fmt: skip
     blind = open_domains(config(ADVERSARIAL, **settings)).target
     seeing = open_domains(config(replace(ADVERSARIAL, target_cl=1), **settings)).target
-    test = open_test(config(ADVERSARIAL, **settings), CLASSES)
-    single = open_test(config(ADVERSARIAL, **settings, single_label=True), CLASSES)
+    test, _ = open_test(config(ADVERSARIAL, **settings), CLASSES)
+    single, _ = open_test(config(ADVERSARIAL, **settings, single_label=True), CLASSES)
     assert blind is not None and seeing is not None and blind.labels is None and seeing.labels is not None
     assert len(blind) == 28 and len(seeing) < 28
     assert set(seeing.names) < set(blind.names)
@@ -198,7 +199,7 @@ def test_the_partition_does_not_follow_the_labels(voc: Path, folders: Path) -> N
 
 def test_a_split_to_test_on() -> None:
     settings = config(source="scenes:studio?count=24", target="scenes:dusk?count=24", test_split="test")
-    test = open_test(settings, ("balloon", "boat", "sheep", "tent"))
+    test, _ = open_test(settings, ("balloon", "boat", "sheep", "tent"))
     assert test.names[0] == "dusk/test/00000" and test.labels is not None and test.labels.shape == (24, 4)
     domains = open_domains(settings)
     assert domains.target is None  # no term wants it
@@ -224,8 +225,8 @@ def test_nothing_to_test_on(settings: dict[str, Any], message: str) -> None:
 
 def test_a_class_that_the_test_images_lack_is_told() -> None:
     settings = config(target="scenes:dusk?count=12", target_hold_out=0.1)
-    test = open_test(settings, ("balloon", "boat", "sheep", "tent"))
-    assert len(test) == 1 and test.notes[-1].startswith("no image of ") and "say nothing of them" in test.notes[-1]
+    test, (doubt,) = open_test(settings, ("balloon", "boat", "sheep", "tent"))
+    assert len(test) == 1 and doubt.startswith("no image of ") and "say nothing of them" in doubt
 
 
 def test_single_labels_in_the_source(voc: Path) -> None:
@@ -357,7 +358,7 @@ def test_the_simple_images_of_a_complex_data_set(voc: Path, folders: Path) -> No
     assert len(lax) == 24 and strict.labels.sum(0).tolist() == [8, 8]
     assert strict.names == [f"p{i:02d}" for i in range(40) if i % 5 in (0, 1)]
     assert "8 that show, or may show, another class of the data set" in strict.notes[-1]
-    test = open_test(
+    test, _ = open_test(
         config(target=f"voc:{voc}", classes="cat,cow", single_label="own", test_split="train"), ("cat", "cow")
     )
     assert test.names == strict.names
@@ -372,3 +373,23 @@ def test_single_label_own_from_the_command_line(voc: Path) -> None:
     for text, value in (("own", "own"), ("true", True), ("false", False)):
         read = parse([*words, "--data.single_label", text, "--data.source_cap", "3"]).config
         assert read is not None and read.data.single_label == value and read.data.source_cap == 3
+
+
+def test_frozen_layers_that_nobody_has_trained_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--data.source scenes:source?count=20 --data.target scenes:target?count=20 --data.classes null --data.saliency null"
+    assert main(["train", "--config", "animals-attnbn", *words.split(), "--output", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert "expected model.weights beside model.freeze 9" in told and "IMAGENET1K_V1" in told and "got None" in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        ("0,1", "--seeds: expected a whole number, got '0,1'; several are separated by spaces"),
+        ("0.5", "--seeds: expected a whole number, got '0.5'"),
+    ],
+)
+def test_seeds_that_are_no_whole_numbers(seeds: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "animals", "--bench", "B", "--output", "O", "--seeds", seeds]) == 2
+    assert expected in capsys.readouterr().err

@@ -165,11 +165,11 @@ def test_the_demonstration_goes_on_to_masks(
     assert (output / "masks.html").stat().st_size > 10_000
 
 
-def test_flat_settings_leave_out_where_things_are() -> None:
+def test_its_own_settings_leave_out_where_things_are() -> None:
     config = parse_segment(DSRG).config
     moved = replace(config, data=replace(config.data, target="scenes:target?count=9"), output="elsewhere")
-    assert masks_module._flat(config) == masks_module._flat(moved)
-    assert masks_module._flat(replace(config, seed=1)) != masks_module._flat(config)
+    assert masks_module._own(config) == masks_module._own(moved)
+    assert masks_module._own(replace(config, seed=1)) != masks_module._own(config)
 
 
 def test_a_stages_settings_are_whole(tmp_path: Path) -> None:

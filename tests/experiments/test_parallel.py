@@ -1,7 +1,11 @@
-"""Several jobs at a time: every end is told, in the process that gave the jobs. (Real processes: the demonstration.)"""
+"""Several jobs at a time: every end is told, in the process that gave the jobs, a violent one in a line."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from attnbn.cli.main import main
 from attnbn.experiments import parallel
 from attnbn.experiments.parallel import Job, run_jobs
 
@@ -73,3 +78,93 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(alive, workers))
+
+
+ADAPT = [
+    "adapt", "--config", "demo-adapt", "--rows", "source", "source-attention", "--directions", "S-D", "--training.steps", "30",
+    "--training.log_every", "1", "--data.size", "32", "--device", "cpu",
+]  # fmt: skip
+
+
+def steps(run: Path) -> list[int]:
+    file = run / "metrics.jsonl"
+    text = file.read_text() if file.is_file() else ""
+    return [json.loads(line)["step"] for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are looked up in /proc")
+def test_a_training_that_is_killed_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    runs = [out / "runs" / "S" / name for name in ("source-0-0", "source-attention-0-0")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "attnbn", *ADAPT, "--processes", "2", "--output", str(out)],
+        env=dict(os.environ, OMP_NUM_THREADS="1"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not all(len(steps(run)) >= 2 for run in runs):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    trainings = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    assert len(trainings) == 2
+    os.kill(trainings[1], signal.SIGKILL)  # a pool may not watch any but the first
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in said and "Warning" not in said
+    (line,) = [line for line in said.splitlines() if not re.match(r"S source", line)]  # the others show progress
+    assert line == (
+        "attnbn: a process that trains was killed by SIGKILL, probably for lack of memory; the same command, with fewer "
+        f"--processes, goes on with what was under way: {runs[0]}, {runs[1]}"
+    )
+    assert not any(map(alive, trainings))
+    assert [any((run / "checkpoints").iterdir()) for run in runs].count(True) == 1  # of the one that was not killed
+    assert main([*ADAPT, "--processes", "1", "--output", str(out)]) == 0
+    for run in runs:
+        assert steps(run) == list(range(1, 31)) and (run / "results.json").is_file()
+
+
+DIES = """
+import multiprocessing, os, signal, sys, time
+from pathlib import Path
+from attnbn.cli.main import main
+from attnbn.experiments import parallel
+from attnbn.experiments.parallel import Job, run_jobs
+
+def work(folder):
+    if multiprocessing.current_process().name.endswith("-1"):  # as one that waits for a lock that a dead one held
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (folder / "pid").write_text(str(os.getpid()))
+        time.sleep(120)
+    while not (folder / "pid").is_file():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+if __name__ == "__main__":
+    start = multiprocessing.process.BaseProcess.start
+    multiprocessing.process.BaseProcess.start = lambda self: (time.sleep(0.2), start(self))  # a pool may not know of it yet
+    parallel.GRACE_SECONDS = 0.5
+    folder = Path(sys.argv[1])
+    try:
+        run_jobs([Job(work, (folder,), folder / name / "metrics.jsonl", 1, print) for name in "abc"], 2)
+    except parallel.RunError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_any_death_is_told_by_its_signal_and_nobody_is_waited_for_without_end(tmp_path: Path) -> None:
+    (tmp_path / "dies.py").write_text(DIES)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "dies.py"), str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stderr == "" and "a process that trains died by SIGSEGV; the same command" in done.stdout
+    assert done.stdout.endswith(f"under way: {tmp_path / 'a'}, {tmp_path / 'b'}\n")  # c had not begun
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_deaths_in_words() -> None:
+    term = -signal.SIGTERM  # of those that were asked to end for it
+    assert parallel._death({0, term, -signal.SIGKILL}) == "was killed by SIGKILL, probably for lack of memory"
+    assert parallel._death({0, term, -signal.SIGABRT}) == "died by SIGABRT"
+    assert parallel._death({0, term, 3}) == "died"

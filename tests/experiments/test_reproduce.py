@@ -190,6 +190,10 @@ def test_other_settings_are_refused_by_name(copy: Path, trained: list[str]) -> N
         study(
             copy, "--data.size", "40", "--loss.over_classes", "sum", "--training.lr", "0.5", "--training.warmup", "9"
         ).run()
+    with pytest.raises(
+        InputError, match=r"training.steps 3, now 4\); .*tiny-grad-cam-0"
+    ):  # rows are compared over all seeds
+        study(copy, "--training.steps", "4", seeds=(7,)).run()
     study(copy, "--workers", "1").run()  # where it computes may differ
     assert trained == []
 

@@ -49,7 +49,8 @@ def settings(cues: Path | None, output: Path, *more: str) -> SegmentConfig:
     named = [] if cues is None else ["--cues", str(cues)]
     return parse([
         "--config", "demo-dsrg", *named, "--data.target", TARGET, "--data.size", "64", "--training.steps", "6",
-        "--training.batch_size", "4", "--training.checkpoint_every", "2", "--dsrg.crf.iterations", "2",
+        "--training.batch_size", "4",
+        "--training.checkpoint_every", "2", "--training.checkpoint_share", "1", "--dsrg.crf.iterations", "2",
         "--device", "cpu", "--output", str(output), *more,
     ]).config  # fmt: skip
 

@@ -68,5 +68,5 @@ def test_rows_are_chosen_in_the_studys_order() -> None:
     study = STUDIES["animals"]
     assert [row.name for row in study.choose(["attnbn", "grad-cam"])] == ["grad-cam", "attnbn"]
     assert study.choose(None) == list(study.rows)
-    with pytest.raises(InputError, match="unknown row 'gradcam' of animals, expected some of grad-cam, .*: --rows"):
+    with pytest.raises(InputError, match="unknown row 'gradcam' of animals, expected some of grad-cam .*: --rows"):
         study.choose(["gradcam"])

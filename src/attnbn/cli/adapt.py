@@ -61,21 +61,20 @@ def parse(arguments: Sequence[str]) -> AdaptCommand:
     given = _parser().parse_args(own)
 
     from attnbn.adapt_config import ROWS, AdaptConfig
-    from attnbn.cli.settings import parse_settings
+    from attnbn.cli.settings import cache_beside, parse_settings
 
     words = ["--config", given.config, *(word for setting in settings for word in setting)]
-    config = parse_settings(AdaptConfig, words, command="adapt", description="", epilog="").config
+    parsed = parse_settings(AdaptConfig, words, command="adapt", description="", epilog="")
+    config = parsed.config
     if config.devices > 1 or config.nodes > 1:
         raise InputError("expected --devices 1 and --nodes 1: each row trains on one device (attnbn train takes more)")
     for name in given.rows or ():
         if name not in ROWS:
-            raise InputError(f"unknown row {name!r}, expected some of {', '.join(ROWS)}: --rows")
+            raise InputError(f"unknown row {name!r}, expected some of {' '.join(ROWS)}: --rows")
     compare = config.compare
     rows = given.rows or compare.rows
     trials = {} if given.no_trials else {row: values for row, values in compare.trials.items() if row in rows}
-    data = config.data
-    if data.views and config.model.freeze and data.cache is None:
-        data = replace(data, cache=str(Path(given.output) / "cache"))
+    data = cache_beside(config.data, config.model.freeze, parsed.given, given.output)
     config = replace(config, data=data, compare=replace(compare, rows=list(rows), trials=trials))
     given.seeds = list(dict.fromkeys(given.seeds))
     directions = _directions(config, given)
@@ -117,7 +116,7 @@ def _directions(config: AdaptConfig, given: Any) -> list[Direction]:
         raise InputError(f"expected a saliency folder for each of {len(specs)} sources, got {len(maps)}: data.saliency")
     names = ["source"] if len(specs) == 1 else [f"source{place + 1}" for place in range(len(specs))]
     sources = [Domain(n, spec, saliency or beside(spec)) for n, spec, saliency in zip(names, specs, maps, strict=True)]
-    return [Direction(tuple(sources), Domain("target", data.target))]
+    return [Direction(tuple(sources), Domain("target", data.target), together="source")]
 
 
 def _parser() -> Parser:

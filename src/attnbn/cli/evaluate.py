@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnbn.cli.options import add_json, add_passes, add_run, add_skip_broken, check_alone, parser, passes_of, share
+from attnbn.cli.options import add_devices, add_json, add_passes, add_run, add_skip_broken, parser, passes_of, share
 from attnbn.cli.outcome import say_broken
 
 
@@ -13,6 +13,7 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print."""
     options = parser("evaluate", "Score a run's attention maps (mIoU) and labels (mean AP) on a data set.")
     add_run(options)
+    add_devices(options)
     add_skip_broken(options)
     options.add_argument("--target", required=True, metavar="KIND:PATH", help="voc:, folders:, csv: or scenes:")
     options.add_argument("--split", default="val", help="which split of it (default val)")
@@ -21,7 +22,6 @@ def main(arguments: Sequence[str]) -> None:
     add_passes(options)
     add_json(options, "the figures, as fractions,")
     given = options.parse_args(arguments)
-    check_alone("attnbn evaluate")
 
     from attnbn.cli.tables import figures_table
     from attnbn.experiments.evaluate import evaluate_run
@@ -36,10 +36,13 @@ def main(arguments: Sequence[str]) -> None:
         masks=not given.no_masks,
         **passes_of(given),
         device=given.device,
+        devices=given.devices,
         workers=given.workers,
         batch_size=given.batch_size,
         skip_broken=given.skip_broken,
     )
+    if not figures:  # the first process speaks
+        return
     say_broken(figures.pop("left_out"))
     for line in (*figures_table(figures), *_how(figures)):
         print(line)

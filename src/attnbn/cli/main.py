@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from attnbn.cli.outcome import speaker
-from attnbn.io.errors import AttnbnError, InputError
+from attnbn.io.errors import AttnbnError, InputError, RunError
+from attnbn.io.stopping import STOP_STATUS, cause_of, stop_cleanly, stop_no_more
 
 COMMANDS = {
     "demo": "train Grad-CAM and AttnBN on scenes drawn by the program, and write a report (about 4 minutes)",
@@ -78,33 +79,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = importlib.import_module(f"attnbn.cli.{argv[0].replace('-', '_')}")
         command.main(argv[1:])
         return 0
-    except AttnbnError as error:
-        return _end(str(error), error.exit_status, argv)
-    except KeyboardInterrupt as interrupt:
-        return _end(str(interrupt) or "stopped", getattr(interrupt, "exit_status", 130), argv)
-    except RuntimeError as error:
-        from attnbn.data.readers import is_death, say_no_more
-
-        if not is_death(error):
+    except (Exception, KeyboardInterrupt) as error:
+        status = _failed(error, argv)
+        if status is None:
             raise
-        say_no_more()
-        # told by a signal, wherever this process is just then
-        return _end(
-            "a process that reads died, perhaps for lack of memory: run the command again (a training with --resume) with "
-            "fewer --workers",
-            1,
-            argv,
-        )
-    except BrokenPipeError:
+        return status
+
+
+def _failed(error: BaseException, argv: Sequence[str]) -> int | None:
+    """The exit status of what a person is told of in one line; None for a fault of ours, which shows its traceback."""
+    stop = cause_of(error, KeyboardInterrupt)  # amid a library's work, say, whose own cleaning up then failed
+    if stop is not None:
+        return _end(str(stop) or "stopped", getattr(stop, "exit_status", 130), argv)
+    if isinstance(error, AttnbnError):
+        return _end(str(error), error.exit_status, argv)
+    if isinstance(error, BrokenPipeError):
         # the reader of our output (head, less) is gone; leave nothing for the interpreter to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    if isinstance(error, RuntimeError):
+        from attnbn.data.readers import DEATH, is_death, say_no_more
+
+        if is_death(error):  # told by a signal, wherever this process is just then
+            say_no_more()
+            return _end(DEATH, RunError.exit_status, argv)
+    return None
 
 
 def _end(message: str, status: int, argv: Sequence[str]) -> int:
     """Say why once, on the first of several processes that train together, and give the exit status.
 
-    The others of one machine's launcher end with 0: at any other status it would kill the first before it can speak.
+    The others of one machine's launcher end with 0: at any other status it would kill the first before it can speak. A request to
+    stop is the exception: the first may not hear it while it waits for them.
     """
     if any(list(argv[: len(name)]) == name for name in SHARING):
         print(f"attnbn: {speaker()}{message}", file=sys.stderr)
@@ -113,9 +119,12 @@ def _end(message: str, status: int, argv: Sequence[str]) -> int:
     if int(os.environ.get("RANK", local)) == 0:
         print(f"attnbn: {message}", file=sys.stderr)
         return status
-    return status if launched else 0
+    return status if launched or status > STOP_STATUS else 0
 
 
 def run() -> None:
     """Entry point of the ``attnbn`` script."""
-    sys.exit(main())
+    stop_cleanly()
+    status = main()
+    stop_no_more()
+    sys.exit(status)

@@ -23,17 +23,21 @@ def parser(command: str, description: str) -> Parser:
     return Parser(prog=f"attnbn {command}", description=description, allow_abbrev=False)
 
 
-def check_alone(command: str) -> None:
-    """Refuse a command that every one of several processes would carry out as a whole.
+def add_devices(to: Parser) -> None:
+    """Processes that talk with one another, so that each does a share of the work.
 
     Raises:
-        InputError: A launcher has started several.
+        InputError: Several were started by something that does not bring them together.
     """
     world = os.environ.get("WORLD_SIZE", "1")
-    if world != "1":
+    if world != "1" and "LOCAL_RANK" not in os.environ:
         raise InputError(
-            f"expected one process, got {world} (WORLD_SIZE): {command} does not share its work; start it without a launcher"
+            f"expected one process, or torchrun's, got {world} (WORLD_SIZE) that do not know of one another: start {to.prog} "
+            "once, with --devices, or by torchrun"
         )
+    to.add_argument(
+        "--devices", type=positive, default=1, help="processes, or GPUs, that share the photographs (default 1)"
+    )
 
 
 def add_run(to: Parser, name: str = "RUN", text: str = "folder of a finished run", *, batch_size: int = 16) -> None:
@@ -122,17 +126,22 @@ def look_of(given: argparse.Namespace) -> dict[str, Any]:
 
 def count(text: str) -> int:
     """A whole number of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
-    return value
+    return _whole(text, 0)
 
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text}")
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        several = "; several are separated by spaces" if "," in text else ""
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}{several}") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"expected a number of at least {least}, got {text}")
     return value
 
 

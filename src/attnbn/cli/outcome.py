@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from attnbn.io.errors import InputError
+
 
 class Done(Protocol):
     """What was written now, what was there already, and a line for each photograph that could not be read."""
@@ -37,9 +39,14 @@ def say_done(done: Done, what: str, output: str, *, first: str = "", last: str =
         output: The folder.
         first: Said before the number.
         last: Said after all else.
+
+    Raises:
+        InputError: if all of it was left out, so that a script does not take that for results.
     """
     who = speaker()
     say_broken(done.broken)
+    if done.broken and not (who or done.written or done.skipped):
+        raise InputError("expected at least one photograph that can be read, got none; nothing was written")
     already = f", {done.skipped:,} were there already" if done.skipped else ""
     number = f"{done.written:,} {what}{'' if done.written == 1 else 's'}"
     left = f"; {done.missing:,} are left to others" if done.missing else "; nothing is left to others" if who else ""

@@ -42,7 +42,7 @@ def bar(unit: str = "photographs", title: str = "reading") -> Iterator[Callable[
     Yields:
         What to call with the number done and of all; None in all but the first of several processes.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) != "0":
         yield None
         return
     if not sys.stderr.isatty():

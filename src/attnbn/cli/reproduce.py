@@ -6,7 +6,7 @@ import shlex
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,18 +81,22 @@ def parse(arguments: Sequence[str]) -> ReproduceCommand:
     words = _bench(study, given.bench, settings) + settings
 
     from attnbn.cli import train
+    from attnbn.cli.settings import cache_beside
 
     configs = {}
     for row in rows:
         try:
-            config = train.parse(["--config", row.recipe, *words]).config
+            parsed = train.parse(["--config", row.recipe, *words])
+            config = parsed.config
         except InputError as error:
             raise InputError(str(error).replace("attnbn train --help", "attnbn reproduce --help")) from error
         if config.devices > 1 or config.nodes > 1:
             raise InputError(
                 "expected --devices 1 and --nodes 1: each row trains on one device (attnbn train takes more)"
             )
-        configs[row.name] = _with_cache(as_row(study, row, config), given.output)
+        config = as_row(study, row, config)
+        data = cache_beside(config.data, config.model.freeze, parsed.given, given.output)
+        configs[row.name] = replace(config, data=data)
     given.seeds = list(dict.fromkeys(given.seeds))
     segmentations, saliency = _masks(rows, given, segment) if masks else ({}, None)
     return ReproduceCommand(study, rows, configs, given, segmentations, saliency)
@@ -115,15 +119,6 @@ def _masks(rows: Sequence[StudyRow], given: Any, words: list[str]) -> tuple[dict
             raise InputError(text.replace("--", "--segment.", 1)) from error
         configs[row.name] = config
     return configs, saliency
-
-
-def _with_cache(config: RunConfig, output: str) -> RunConfig:
-    """Where frozen layers see fixed views, all rows and seeds share what they give."""
-    from dataclasses import replace
-
-    if config.data.views and config.model.freeze and config.data.cache is None:
-        return replace(config, data=replace(config.data, cache=str(Path(output) / "cache")))
-    return config
 
 
 def _parser() -> Parser:
@@ -238,6 +233,10 @@ def _wide(results: Mapping[str, Any]) -> int:
 def main(arguments: Sequence[str]) -> None:
     """Parse, reproduce, print."""
     command = parse(arguments)
+    if command.study.bench and any(config.data.target is None for config in command.configs.values()):
+        raise InputError(
+            f"expected the animals' folder (benchmarks/animals builds it) for {command.study.name}: give --bench DIR"
+        )
 
     from attnbn.cli.progress import TrainingDisplay
     from attnbn.experiments.reproduce import Reproduction

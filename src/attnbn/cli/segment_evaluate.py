@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnbn.cli.options import add_json, add_look, add_run, add_skip_broken, check_alone, look_of, parser
+from attnbn.cli.options import add_devices, add_json, add_look, add_run, add_skip_broken, look_of, parser
 from attnbn.cli.outcome import say_broken
 from attnbn.cli.progress import bar, per_cent
 
@@ -14,13 +14,13 @@ def main(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print."""
     options = parser("segment evaluate", "Score a segmentation run (mIoU), with and without the CRF in one pass.")
     add_run(options, "SEG", "folder of a finished segmentation run", batch_size=8)
+    add_devices(options)
     add_skip_broken(options)
     options.add_argument("--target", required=True, metavar="KIND:PATH", help="a data set with masks: voc: or scenes:")
     options.add_argument("--split", default="val", help="which split of it (default val)")
     add_look(options)
     add_json(options, "the figures, as fractions,")
     given = options.parse_args(arguments)
-    check_alone("attnbn segment evaluate")
 
     from attnbn.experiments.segmentation.evaluate import evaluate_segmenter
     from attnbn.io.atomic import write_json
@@ -33,11 +33,14 @@ def main(arguments: Sequence[str]) -> None:
             checkpoint=given.checkpoint,
             **look_of(given),
             device=given.device,
+            devices=given.devices,
             workers=given.workers,
             batch_size=given.batch_size,
             skip_broken=given.skip_broken,
             progress=progress,
         )
+    if not figures:  # the first process speaks
+        return
     say_broken(figures["left_out"])
     for line in table(figures):
         print(line)

@@ -41,7 +41,9 @@ def main(arguments: Sequence[str]) -> None:
         if command.resume is not None:
             results = resume_segmenter(command.resume, command.places, say=say, watch=watch)
         else:
-            results = train_segmenter(command.config, overwrite=command.overwrite, say=say, watch=watch)
+            results = train_segmenter(
+                command.config, overwrite=command.overwrite, auto_resume=command.auto_resume, say=say, watch=watch
+            )
     if not results:  # not the first of several processes
         return
     print(f"run: {command.resume or command.config.output}")

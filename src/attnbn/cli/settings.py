@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -27,12 +28,16 @@ class Command(Generic[Config]):
         resume: Folder of the run to continue, or None.
         places: Of :data:`attnbn.config.PLACES`, those given with ``--resume``.
         overwrite: Replace a run that is there.
+        auto_resume: Go on with a run that is there.
+        given: Names of the settings that stand on the command line or in a file that it names, be it with the default's value.
     """
 
     config: Config
     resume: str | None
     places: dict[str, Any]
     overwrite: bool
+    auto_resume: bool = False
+    given: frozenset[str] = frozenset()
 
 
 def parse_settings(
@@ -67,6 +72,9 @@ def parse_settings(
         "--resume", type=str | None, default=None, metavar="RUN", help="continue the run in this folder"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the run that --output holds")
+    parser.add_argument(
+        "--auto-resume", action="store_true", help="go on with the run that --output holds, if these settings began it"
+    )
     parser.add_class_arguments(kind, None)
     fields: dict[str, Any] = kind.__dataclass_fields__  # type: ignore[attr-defined]
     argv = _recipe_first(list(arguments), kind, fields["kind"].default if "kind" in fields else "bridge")
@@ -83,8 +91,34 @@ def parse_settings(
         raise InputError(
             f"--resume goes on with the run's own settings; leave out {', '.join(f'--{name}' for name in others)}"
         )
+    if values.overwrite and values.auto_resume:
+        raise InputError("expected one of --overwrite and --auto-resume, got both")
     places = {name: getattr(config, name) for name in PLACES if name in given}
-    return Command(config, values.resume, places, bool(values.overwrite))
+    named = given.union(*(_names(read_yaml(file)) for word, file in pairwise(argv) if word == "--config"))
+    return Command(config, values.resume, places, bool(values.overwrite), bool(values.auto_resume), frozenset(named))
+
+
+def cache_beside(data: Any, freeze: int, given: frozenset[str], output: str) -> Any:
+    """The data's settings with the place where rows and seeds share what frozen layers give for fixed views.
+
+    Args:
+        data: As they are set.
+        freeze: How many layers are frozen.
+        given: As :attr:`Command.given`; a place that was named stays, and null asks for none.
+        output: Folder of all rows and seeds.
+    """
+    if data.views and freeze and "data.cache" not in given:
+        return replace(data, cache=str(Path(output) / "cache"))
+    return data
+
+
+def _names(values: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of the settings in a file's values."""
+    if not isinstance(values, dict):
+        yield prefix.removesuffix(".")
+        return
+    for key, value in values.items():
+        yield from _names(value, f"{prefix}{key}.")
 
 
 def _recipe_first(argv: list[str], settings: type[Any], kind: str) -> list[str]:

@@ -40,7 +40,11 @@ def main(arguments: Sequence[str]) -> None:
             results = resume(command.resume, command.places, say=display.say, watch=display.titled("training"))
         else:
             results = train(
-                command.config, overwrite=command.overwrite, say=display.say, watch=display.titled("training")
+                command.config,
+                overwrite=command.overwrite,
+                auto_resume=command.auto_resume,
+                say=display.say,
+                watch=display.titled("training"),
             )
     if not results:  # not the first of several processes
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def train_ceiling(config: RunConfig, folder: Path, split: str, *, watch: Watch =
         make_fabric(device=config.device),
         seed=config.seed,
         checkpoints=checkpoints,
-        metrics=lambda step: Metrics(folder / METRICS, step),
+        metrics=partial(Metrics, folder / METRICS),
         every=Every(config.training.log_every, config.training.checkpoint_every),
         workers=loader_processes(config.workers, config.device),
         watch=watch,

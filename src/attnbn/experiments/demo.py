@@ -172,6 +172,7 @@ def _report(folder: Path, rows: Sequence[ReportRow], config: RunConfig, top: dic
             "test scenes that neither has seen."
         ),
         command="attnbn demo",
+        versions=versions(),
         rows=rows,
         views=Views(dataset, check_device(config.device)),
         split=SPLIT,

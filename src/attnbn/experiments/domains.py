@@ -86,8 +86,10 @@ def open_domains(config: RunConfig) -> Domains:
     return Domains(classes, source, target, _selection(data, classes), validation)
 
 
-def open_test(config: RunConfig, classes: tuple[str, ...]) -> ImageDataset:
+def open_test(config: RunConfig, classes: tuple[str, ...]) -> tuple[ImageDataset, list[str]]:
     """The target's test images with their labels, for scoring alone: no training asks for them.
+
+    Beside them what to know before trusting figures of them: unreadable images, classes without any.
 
     Args:
         config: The run's settings: the split ``data.test_split``, or what ``data.target_hold_out`` keeps apart.
@@ -113,18 +115,18 @@ def open_test(config: RunConfig, classes: tuple[str, ...]) -> ImageDataset:
     check_presence(test, "target")
     if data.target_hold_out:
         test = _parts_of_target(config, test)[1]
+    doubts: list[str] = []
     if data.skip_broken:
-        test = without_broken(test)
+        whole, test = test, without_broken(test)
+        doubts = test.notes[len(whole.notes) :]
     assert test.labels is not None
     absent = [name for name, count in zip(classes, (test.labels == 1).sum(0).tolist(), strict=True) if count == 0]
     if len(absent) == len(classes):
         raise InputError(f"expected test images of the target, got none; raise --data.target_hold_out: {test.title}")
     if absent:
         # chosen without their labels, as it must be, a small part may lack a class
-        test.notes.append(
-            f"no image of {', '.join(absent)}: the figures say nothing of {'them' if absent[1:] else 'it'}"
-        )
-    return test
+        doubts.append(f"no image of {', '.join(absent)}: the figures say nothing of {'them' if absent[1:] else 'it'}")
+    return test, doubts
 
 
 def each(value: Any, change: Callable[[Any], Any]) -> Any:

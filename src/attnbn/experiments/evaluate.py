@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from attnbn.data.open import has_masks, open_dataset, place_of
-from attnbn.inference.evaluate import evaluate, summary
+from attnbn.experiments.scoring import evaluate_together
+from attnbn.inference.evaluate import summary
 from attnbn.inference.layers import LAST
 from attnbn.inference.load import TrainedRun, load
 from attnbn.inference.maps import Fuse
 from attnbn.inference.passes import Passes
-from attnbn.training.devices import check_device
+from attnbn.training.devices import make_fabric
+from attnbn.training.launch import ended_together
 
 
 def evaluate_run(
@@ -28,6 +30,7 @@ def evaluate_run(
     layers: Sequence[str] = (LAST,),
     fuse: Fuse = "mean",
     device: str = "auto",
+    devices: int = 1,
     workers: int = 0,
     batch_size: int = 16,
     skip_broken: bool = False,
@@ -49,16 +52,18 @@ def evaluate_run(
         layers: Whose attention is taken.
         fuse: The ``mean`` or the ``product`` of the layers' maps.
         device: Where to compute.
+        devices: Processes that share the photographs; each further one is started with this program's command line.
         workers: Processes that read.
         batch_size: Photographs a forward pass.
         skip_broken: Leave out photographs that cannot be read.
 
     Returns:
         As :func:`attnbn.inference.evaluate.summary`, with ``left_out``, a line for each broken photograph, and
-        how it was looked at: ``scales``, ``flip``, ``layers``, ``fuse``.
+        how it was looked at: ``scales``, ``flip``, ``layers``, ``fuse``. Empty on processes other than the first.
     """
     passes = Passes(scales, flip, layers, fuse)
-    trained = load(run, checkpoint=checkpoint, device=check_device(device))
+    fabric = make_fabric(device=device, devices=devices)
+    trained = load(run, checkpoint=checkpoint)
     dataset = open_dataset(
         target,
         split=split,
@@ -66,16 +71,21 @@ def evaluate_run(
         class_map=trained.config.data.class_map,
         masks=masks and has_masks(target),
     )
-    evaluation = evaluate(
-        trained.network,
-        dataset,
-        size=trained.config.data.size,
-        threshold=threshold if threshold is not None else trained.threshold,
-        **passes.settings(),
-        batch_size=batch_size,
-        workers=workers,
-        skip_broken=skip_broken,
-    )
+    with ended_together(fabric):
+        fabric.join()
+        evaluation = evaluate_together(
+            fabric,
+            trained.network.to(fabric.device),
+            dataset,
+            size=trained.config.data.size,
+            threshold=threshold if threshold is not None else trained.threshold,
+            **passes.settings(),
+            batch_size=batch_size,
+            workers=workers,
+            skip_broken=skip_broken,
+        )
+    if not fabric.is_global_zero:
+        return {}
     chosen_here = threshold is None and trained.threshold_split is not None and _same(trained, target, split)
     figures = summary(
         evaluation,

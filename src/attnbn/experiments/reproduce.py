@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from attnbn.experiments.rows import (
     check_earlier,
     check_split,
     check_study_folder,
-    flat,
     job,
     plan,
     preflight,
@@ -25,6 +24,7 @@ from attnbn.experiments.rows import (
     score,
 )
 from attnbn.experiments.runner import versions
+from attnbn.experiments.settings import flat
 from attnbn.experiments.studies import PAPER, Study, StudyRow
 from attnbn.io.atomic import remove_parts_of, write_json
 from attnbn.io.errors import InputError
@@ -213,6 +213,7 @@ class Reproduction:
             further=True,
             published=PAPER,
             caveat=self.study.caveat,
+            versions=results["versions"],
         ).write(self.output / "report.html")
 
 
@@ -270,7 +271,7 @@ def _settings(configs: Mapping[str, RunConfig]) -> dict[str, Any]:
     """What all rows share and what each has of its own, by the names of the command line."""
     skipped = ("seed", "output", "versions")
     every = {
-        row: {key: value for key, value in flat(config).items() if key not in skipped}
+        row: {key: value for key, value in flat(asdict(config)).items() if key not in skipped}
         for row, config in configs.items()
     }
     first = next(iter(every.values()))

@@ -6,28 +6,33 @@ settings is refused by the names of what differs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from attnbn.config import PLACES, RunConfig, check_config
+from attnbn.config import PLACES, RunConfig, check_config, check_frozen
 from attnbn.data.class_maps import resolve_class_map
 from attnbn.data.classes import parse_classes
 from attnbn.data.open import open_dataset
+from attnbn.experiments.apart import check_output
 from attnbn.experiments.domains import Domains, each, open_domains
 from attnbn.experiments.evaluate import evaluate_run
 from attnbn.experiments.parallel import Done, Job, nothing, run_jobs
 from attnbn.experiments.runner import Say, Watch, absolute_if_there, absolute_spec, quiet
+from attnbn.experiments.settings import check_same, flat
 from attnbn.experiments.train import resume, train
 from attnbn.inference.load import read_config
-from attnbn.io.errors import InputError, RunError
+from attnbn.io.atomic import write_json
+from attnbn.io.errors import DivergedError, InputError, RunError
 from attnbn.io.json_file import read_object
 from attnbn.io.run_folder import CONFIG, METRICS, RESULTS, RunFolder
 from attnbn.training.devices import check_device
-from attnbn.training.loop import Interrupted
 from attnbn.training.schedules import place
+from attnbn.training.stops import Interrupted
+
+DIVERGED, DIVERGED_NOTE = "diverged", "diverged.json"
 
 COMPARED = ("data", "model", "loss", "training", "seed")
 """Settings of what a run computes; a run with others is another run."""
@@ -89,25 +94,27 @@ def plan(configs: Mapping[str, RunConfig], output: Path, prefix: str, seeds: Seq
 
 
 def check_earlier(run: Run, overwrite: bool) -> None:
-    """Refuse a folder whose run has other settings.
+    """Refuse a folder whose run has other settings, and one where the same row has them with another seed.
 
     Raises:
         InputError: naming up to three settings that differ, with both values.
     """
-    folder = RunFolder(run.folder)
-    if overwrite or not (folder.path / CONFIG).is_file():
+    if overwrite:
         return
-    stored, _ = read_config(folder.config(), folder.path)
-    before, now = _identity(stored), _identity(run.config)
-    if now["data.classes"] is None:
-        before["data.classes"] = None
-    differing = [f"{key} {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise InputError(
-            f"the folder holds a run with other settings ({'; '.join(differing[:3])}{more}); choose another --output or add "
-            f"--overwrite: {folder.path}"
-        )
+    now = _identity(run.config)
+    row = run.folder.name.removesuffix(f"-{run.seed}")
+    seeds = sorted(run.folder.parent.glob(f"{escape(row)}-*"))
+    for path in [run.folder, *(path for path in seeds if path.name.removeprefix(f"{row}-").isdecimal())]:
+        folder = RunFolder(path)
+        if not (path / CONFIG).is_file():
+            continue
+        stored, _ = read_config(folder.config(), folder.path)
+        before = _identity(stored)
+        if folder.path != run.folder:
+            before["seed"] = now["seed"]
+        if now["data.classes"] is None:
+            before["data.classes"] = None
+        check_same(before, now, folder.path)
 
 
 def check_study_folder(output: Path, name: str) -> None:
@@ -130,15 +137,6 @@ def check_study_folder(output: Path, name: str) -> None:
         raise InputError(f"the folder holds {what}, not {name}; choose another --output: {output}")
 
 
-def flat(config: RunConfig) -> dict[str, Any]:
-    """Every setting by its name on the command line (``data.size``, ``seed``), as JSON would hold it."""
-    values: dict[str, Any] = {}
-    for key, value in json.loads(json.dumps(asdict(config))).items():
-        parts = value.items() if key in COMPARED and isinstance(value, dict) else ()
-        values.update({f"{key}.{name}": inner for name, inner in parts} or {key: value})
-    return values
-
-
 def preflight(run: Run) -> int:
     """Open all that a run reads, so that what is missing is found before the rows ahead of it are trained.
 
@@ -148,14 +146,16 @@ def preflight(run: Run) -> int:
     Raises:
         InputError: As the training itself would.
     """
+    check_frozen(run.config.model.freeze, run.config.model.weights, run.config.model.backbone)
+    check_output(run.config)
     # whether photographs are broken is for the run to find out: it would read each of them here
     domains = open_domains(replace(run.config, data=replace(run.config.data, skip_broken=False)))
     return _steps(run.config, domains)
 
 
-def job(run: Run, overwrite: bool, watch: Watch, steps: int) -> Job:
-    """The training of a run for :func:`~attnbn.experiments.parallel.run_jobs`."""
-    return Job(train_once, (run.config, overwrite), run.folder / METRICS, steps, watch)
+def job(run: Run, overwrite: bool, watch: Watch, steps: int, on_trial: bool = False) -> Job:
+    """The training of a run for :func:`~attnbn.experiments.parallel.run_jobs`; ``on_trial``: it may diverge."""
+    return Job(try_once if on_trial else train_once, (run.config, overwrite), run.folder / METRICS, steps, watch)
 
 
 def run_all(jobs: Sequence[Job], processes: int, device: str, done: Done = nothing) -> list[dict[str, Any]]:
@@ -195,7 +195,26 @@ def train_once(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> dict
             return resume(config.output, places, watch=watch)
         return train(config, overwrite=overwrite, watch=watch)
     except RunError as error:
-        raise RunError(f"{error}: {config.output}") from error
+        raise type(error)(f"{error}: {config.output}") from error
+
+
+def try_once(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> dict[str, Any]:
+    """As :func:`train_once`, for settings on trial: that they diverge is what the trial has shown, and it is not made again.
+
+    Returns:
+        The content of ``results.json``, or that of ``diverged.json``: why there is none, under :data:`DIVERGED`.
+    """
+    assert config.output is not None
+    note = Path(config.output) / DIVERGED_NOTE
+    if overwrite:
+        note.unlink(missing_ok=True)
+    if note.is_file():
+        return read_object(note, "why a trial diverged")
+    try:
+        return train_once(config, overwrite, watch)
+    except DivergedError as error:
+        write_json(note, {DIVERGED: str(error)})
+        return {DIVERGED: str(error)}
 
 
 def score(run: Run, split: str) -> dict[str, Any]:
@@ -235,7 +254,7 @@ def _steps(config: RunConfig, domains: Domains) -> int:
 
 def _identity(config: RunConfig) -> dict[str, Any]:
     """What a run computes, with its files named so that two ways of naming the same one are equal."""
-    values = {key: value for key, value in flat(config).items() if key.partition(".")[0] in COMPARED}
+    values = {key: value for key, value in flat(asdict(config)).items() if key.partition(".")[0] in COMPARED}
     values["data.cache"] = values["data.cache"] is not None  # where it is makes no difference, its rounding does
     for key in ("data.source", "data.target"):
         values[key] = each(values[key], absolute_spec)

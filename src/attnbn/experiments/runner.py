@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 from attnbn.config import RunConfig
+from attnbn.experiments.apart import check_output
+from attnbn.experiments.settings import check_remembered, check_same, lasting, remembered
 from attnbn.io.errors import InputError, RunError
 from attnbn.io.run_folder import CONFIG, METRICS, Metrics, RunFolder
 from attnbn.segment_config import SegmentConfig
@@ -22,9 +24,10 @@ from attnbn.training.checkpoint import Checkpoint, CheckpointFolder
 from attnbn.training.determinism import deterministic
 from attnbn.training.devices import check_device, loader_processes, make_fabric, together
 from attnbn.training.launch import ended_together
-from attnbn.training.loop import Every, Loop, Progress, Task, Validate
+from attnbn.training.loop import Every, Loop, Progress, Validate
 from attnbn.training.schedules import Stretch, learning_rate_factor, place
 from attnbn.training.streams import Stream, check_shares
+from attnbn.training.task import Task
 
 Say = Callable[[str], None]
 Watch = Callable[[Progress], None]
@@ -48,7 +51,7 @@ class Plan:
         fabric: Devices and processes, not launched yet.
         stretches: The phases placed on steps.
         streams: Makes the streams of data once the processes are launched.
-        validate: ``step -> metrics`` with a ``score``, or None.
+        validate: ``step -> metrics`` with a ``score``, or None. This and the next are called in all processes.
         results: The figures of the trained run, for ``results.json``.
     """
 
@@ -63,12 +66,15 @@ class Plan:
     results: Callable[[], dict[str, Any]]
 
 
-def begin(plan: Plan, *, overwrite: bool, say: Say = quiet, watch: Watch = quiet) -> dict[str, Any]:
+def begin(
+    plan: Plan, *, overwrite: bool, auto_resume: bool = False, say: Say = quiet, watch: Watch = quiet
+) -> dict[str, Any]:
     """Carry out a plan in a new folder.
 
     Args:
         plan: With ``output``.
         overwrite: Replace a run that is there.
+        auto_resume: Go on with a run that is there, if it was begun with these settings.
         say: Told what a person should know, line by line.
         watch: Told after each step.
 
@@ -83,10 +89,9 @@ def begin(plan: Plan, *, overwrite: bool, say: Say = quiet, watch: Watch = quiet
     Where torchrun starts a training anew (``--max-restarts``) with the command line that began it, it goes on.
     """
     folder = output_folder(plan.config)
-    if _restarted(plan, folder):
-        if folder.finished:
-            return folder.results() if first_process() else {}
-        return go_on(plan, folder, say=say, watch=watch)
+    if (auto_resume or _restarted()) and _begun(plan, folder, overwrite):
+        return _finished(folder, say) if folder.finished else go_on(plan, folder, say=say, watch=watch)
+    check_output(plan.config)
     if first_process():
         folder.begin(plan.stored, overwrite=overwrite)
     try:
@@ -115,6 +120,8 @@ def go_on(plan: Plan, folder: RunFolder, *, say: Say = quiet, watch: Watch = qui
         Interrupted: As :func:`begin`.
     """
     if first_process():
+        for line in _changes(folder.config(), plan.config):
+            say(line)
         folder.reopen()
         CheckpointFolder(folder.checkpoints).recover()
     return _run(plan, folder, say, watch, resume=True)
@@ -148,10 +155,7 @@ def resume_run(
     stored = folder.config()
     config, _ = read(stored, folder.path)
     if folder.finished:
-        say(f"the run is finished already: {folder.path}")
-        return folder.results()
-    if first_process() and (line := other_versions(stored.get("versions"))):
-        say(line)
+        return _finished(folder, say)
     return go_on(plan(replace(config, **(places or {}), output=os.fspath(run))), folder, say=say, watch=watch)
 
 
@@ -196,15 +200,19 @@ def _run(plan: Plan, folder: RunFolder, say: Say, watch: Watch, resume: bool = F
     try:
         for line in plan.notes:
             say(line)
-        with ended_together(plan.fabric), deterministic(plan.config.deterministic):
-            plan.fabric.join()
-            newest = _checkpoint(plan.fabric, folder, say) if resume else None
-            loop = _loop(plan, folder, say, watch)
-            began = time.perf_counter()  # what frozen layers gave for a cache is every run's, not this one's alone
-            loop.run(newest)
+        with ended_together(plan.fabric):
+            with deterministic(plan.config.deterministic):
+                plan.fabric.join()
+                # the first knows: another may have looked for the run when the first had just begun it
+                resume = plan.fabric.broadcast(resume)
+                newest = _checkpoint(plan.fabric, folder, say) if resume else None
+                loop = _loop(plan, folder, say, watch)
+                began = time.perf_counter()  # what frozen layers gave for a cache is every run's, not this one's alone
+                loop.run(newest)
+            figures = plan.results()
         if not plan.fabric.is_global_zero:
             return {}
-        results: dict[str, Any] = {"seed": plan.config.seed, "steps": plan.stretches[-1].stop, **plan.results()}
+        results: dict[str, Any] = {"seed": plan.config.seed, "steps": plan.stretches[-1].stop, **figures}
         results |= {"device": check_device(plan.config.device), "versions": versions()}
         results["seconds"] = round(time.perf_counter() - began, 1)
         if newest is not None:
@@ -219,11 +227,17 @@ def _checkpoint(fabric: Any, folder: RunFolder, say: Say) -> Checkpoint | None:
     """Where to go on. Read once all processes are there, that is after the first has tidied up what a kill left behind.
 
     Raises:
+        InputError: if all are damaged, or settings were changed since.
         RunError: if the processes do not find the same.
     """
     newest, damaged = CheckpointFolder(folder.checkpoints).newest()
     for line in damaged:
         say(f"passed over: {line}")
+    if newest is None and damaged:  # not from step 0, which would be weeks anew, unnoticed
+        raise InputError(
+            f"expected a whole checkpoint, all are damaged; bring one back from a copy, or train the run again (--overwrite): "
+            f"{folder.path}"
+        )
     found = None if newest is None else newest.sha256
     first = fabric.broadcast(found)
 
@@ -232,6 +246,8 @@ def _checkpoint(fabric: Any, folder: RunFolder, say: Say) -> Checkpoint | None:
             raise RunError(f"expected all processes to find the same newest checkpoint, check the disk: {folder.path}")
 
     together(fabric, check)
+    if newest is not None:
+        check_remembered(newest.state.get("settings"), folder.config(), folder.path / CONFIG)
     if newest is not None and first_process():
         CheckpointFolder(folder.checkpoints).drop_older(newest.step)  # a kill may have come before it was done
     say("no checkpoint yet: starting at step 0" if newest is None else f"continuing after step {newest.step}")
@@ -240,6 +256,13 @@ def _checkpoint(fabric: Any, folder: RunFolder, say: Say) -> Checkpoint | None:
 
 def _loop(plan: Plan, folder: RunFolder, say: Say, watch: Watch) -> Loop:
     training = plan.config.training
+
+    def metrics(step: int, validated: bool) -> Metrics:
+        opened = Metrics(folder.path / METRICS, step, validated)
+        if line := opened.lacking(training.log_every):
+            say(line)
+        return opened
+
     return Loop(
         plan.task,
         plan.streams(plan.fabric, say),
@@ -247,9 +270,10 @@ def _loop(plan: Plan, folder: RunFolder, say: Say, watch: Watch) -> Loop:
         lambda stretch, step: learning_rate_factor(training, stretch, step),
         plan.fabric,
         seed=plan.config.seed,
+        settings=remembered(folder.config()) if plan.fabric.is_global_zero else None,
         checkpoints=CheckpointFolder(folder.checkpoints),
-        metrics=lambda step: Metrics(folder.path / METRICS, step),
-        every=Every(training.log_every, training.checkpoint_every, training.validate_every),
+        metrics=metrics,
+        every=Every(training.log_every, training.checkpoint_every, training.validate_every, training.checkpoint_share),
         workers=loader_processes(plan.config.workers, plan.config.device),
         accumulate=training.accumulate,
         validate=plan.validate,
@@ -257,11 +281,40 @@ def _loop(plan: Plan, folder: RunFolder, say: Say, watch: Watch) -> Loop:
     )
 
 
-def _restarted(plan: Plan, folder: RunFolder) -> bool:
-    """Whether torchrun starts this training anew after a process of it died, and the folder holds the very run it began."""
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0 or not (folder.path / CONFIG).is_file():
+def _finished(folder: RunFolder, say: Say) -> dict[str, Any]:
+    if not first_process():
+        return {}
+    results = folder.results()
+    say(f"the run is finished already, after step {results.get('steps')}: {folder.path}")
+    return results
+
+
+def _begun(plan: Plan, folder: RunFolder, overwrite: bool) -> bool:
+    """Whether the folder holds a run that was begun with the plan's settings.
+
+    Raises:
+        InputError: if it holds one with others, which is not to be overwritten.
+    """
+    if not (folder.path / CONFIG).is_file():
         return False
-    return bool(folder.config() == dict(plan.stored))
+    before, now = lasting(folder.config()), lasting(plan.stored)
+    if not overwrite:
+        check_same(before, now, folder.path)
+    return before == now
+
+
+def _restarted() -> bool:
+    """Whether torchrun starts this training anew after a process of it died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def _changes(before: Mapping[str, Any], now: AnyConfig) -> Iterator[str]:
+    """What a person should know who goes on with a run elsewhere than it was begun."""
+    versions_then = before.get("versions")
+    if isinstance(versions_then, dict) and (line := other_versions(versions_then)):
+        yield line
+    if (precision := before.get("precision", now.precision)) != now.precision:
+        yield f"the run was begun in {precision}, now {now.precision}: the rest will not be what it would have been"
 
 
 def other_versions(before: Mapping[str, str] | None) -> str | None:

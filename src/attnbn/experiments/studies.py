@@ -120,7 +120,7 @@ class Study:
         known = [row.name for row in self.rows]
         for name in names or ():
             if name not in known:
-                raise InputError(f"unknown row {name!r} of {self.name}, expected some of {', '.join(known)}: --rows")
+                raise InputError(f"unknown row {name!r} of {self.name}, expected some of {' '.join(known)}: --rows")
         return [row for row in self.rows if names is None or row.name in names]
 
 

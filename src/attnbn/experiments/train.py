@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from attnbn.config import ALIGNMENTS, RunConfig, check_config
+from attnbn.config import ALIGNMENTS, RunConfig, check_config, check_frozen
 from attnbn.data.class_maps import resolve_class_map
 from attnbn.evaluation.classification import classification_figures
 from attnbn.experiments.domains import Domains, each, needed_terms, open_domains
@@ -29,14 +29,15 @@ from attnbn.experiments.runner import (
     stretches_of,
     versions,
 )
+from attnbn.experiments.scoring import evaluate_together
 from attnbn.inference.classify import classify
-from attnbn.inference.evaluate import DEFAULT_THRESHOLD, evaluate, summary
+from attnbn.inference.evaluate import DEFAULT_THRESHOLD, summary
 from attnbn.inference.load import activation_of, read_config
 from attnbn.models.build import build_network
 from attnbn.models.weights import WeightsReport
 from attnbn.tasks.alignment import build_alignment, check_alignment
 from attnbn.tasks.bridge import Bridge
-from attnbn.training.devices import loader_processes
+from attnbn.training.devices import from_first, loader_processes
 from attnbn.training.streams import fold
 
 
@@ -44,6 +45,7 @@ def train(
     config: RunConfig,
     *,
     overwrite: bool = False,
+    auto_resume: bool = False,
     say: Say = quiet,
     watch: Watch = quiet,
 ) -> dict[str, Any]:
@@ -52,6 +54,7 @@ def train(
     Args:
         config: All settings; ``output`` names the run folder.
         overwrite: Replace a run that is there.
+        auto_resume: Go on with a run that is there, if it was begun with these settings.
         say: Told what a person should know, line by line.
         watch: Told after each step.
 
@@ -63,7 +66,7 @@ def train(
         RunError: if a loss is not finite or the disk is full; the checkpoints stay.
         Interrupted: after Ctrl-C, with a checkpoint written.
     """
-    return begin(_plan(config), overwrite=overwrite, say=say, watch=watch)
+    return begin(_plan(config), overwrite=overwrite, auto_resume=auto_resume, say=say, watch=watch)
 
 
 def resume(
@@ -94,6 +97,7 @@ def resume(
 
 def _plan(config: RunConfig) -> Plan:
     check_config(config)
+    check_frozen(config.model.freeze, config.model.weights, config.model.backbone)
     check_cache(config.data.cache)
     fabric = fabric_of(config)
     check_alignment(config)
@@ -104,9 +108,9 @@ def _plan(config: RunConfig) -> Plan:
 
     def validate(step: int) -> dict[str, Any]:
         if domains.selection is None:
-            figures = _held_out(config, domains, task)
+            figures = _held_out(config, domains, task, fabric)
             return {key: figures[key] for key in ("mean_ap", "accuracy", "loss")} | {"score": -figures["loss"]}
-        figures = _select(config, domains, task)
+        figures = _select(config, domains, task, fabric)
         return {key: figures[key] for key in ("miou", "mean_ap", "threshold")} | {"score": figures["miou"]}
 
     return Plan(
@@ -118,7 +122,7 @@ def _plan(config: RunConfig) -> Plan:
         stretches_of(config, len(measure)),
         lambda launched, say: make_streams(config, domains, task.network, launched, say),
         None if domains.selection is None and domains.validation is None else validate,
-        lambda: _results(config, domains, task),
+        lambda: _results(config, domains, task, fabric),
     )
 
 
@@ -163,31 +167,36 @@ def _looking(config: RunConfig) -> dict[str, Any]:
     return {"size": data.size, "workers": workers, "skip_broken": data.skip_broken}
 
 
-def _select(config: RunConfig, domains: Domains, task: Bridge) -> dict[str, Any]:
+def _select(config: RunConfig, domains: Domains, task: Bridge, fabric: Any) -> dict[str, Any]:
     """Figures on the selection split, cross-fitted, with the threshold that is best on the whole of it."""
     assert domains.selection is not None
-    evaluation = evaluate(task.network, domains.selection, **_looking(config))
+    evaluation = evaluate_together(fabric, task.network, domains.selection, **_looking(config))
     return summary(evaluation, threshold_split=config.data.selection_split, cross_fit=True)
 
 
-def _held_out(config: RunConfig, domains: Domains, task: Bridge) -> dict[str, Any]:
+def _held_out(config: RunConfig, domains: Domains, task: Bridge, fabric: Any) -> dict[str, Any]:
     """Figures of the source's held-out images, on which choices may rest where the target's labels may not be looked at."""
-    assert domains.validation is not None
-    seen = classify(task.network, domains.validation, **_looking(config))
-    assert seen.labels is not None
-    return classification_figures(seen.scores, seen.labels, domains.classes)
+    validation = domains.validation
+    assert validation is not None
+
+    def figures() -> dict[str, Any]:
+        seen = classify(task.network, validation, **_looking(config))
+        assert seen.labels is not None
+        return classification_figures(seen.scores, seen.labels, domains.classes)
+
+    return from_first(fabric, figures)
 
 
-def _results(config: RunConfig, domains: Domains, task: Bridge) -> dict[str, Any]:
+def _results(config: RunConfig, domains: Domains, task: Bridge, fabric: Any) -> dict[str, Any]:
     results: dict[str, Any] = {
         "classes": list(domains.classes),
         "threshold": DEFAULT_THRESHOLD,
         "threshold_split": None,
         "selection": None,
-        "validation": None if domains.validation is None else _held_out(config, domains, task),
+        "validation": None if domains.validation is None else _held_out(config, domains, task, fabric),
     }
     if domains.selection is not None:
-        figures = _select(config, domains, task)
+        figures = _select(config, domains, task, fabric)
         results |= {"threshold": figures["threshold"], "threshold_split": config.data.selection_split}
         results["selection"] = figures
     return results

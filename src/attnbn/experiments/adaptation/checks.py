@@ -56,6 +56,20 @@ def check_earlier_domains(output: Path, domains: Sequence[Domain]) -> None:
         )
 
 
+def check_classes(classes: Sequence[str], metric: str, domains: Sequence[Domain]) -> None:
+    """There is something to tell apart.
+
+    Raises:
+        InputError: for accuracy over less than two classes, where every image would count as right.
+    """
+    if metric == "accuracy" and len(classes) < 2:
+        names = ", ".join(classes) or "none"
+        raise InputError(
+            f"expected at least two classes to tell apart, got {names}; name the folder that holds a folder for each class, or "
+            f"more of --data.classes: {', '.join(domain.spec for domain in domains)}"
+        )
+
+
 def check_saliency(directions: Sequence[Direction], rows: Sequence[str]) -> None:
     """Rows with L_ac have saliency of every domain that is a source.
 

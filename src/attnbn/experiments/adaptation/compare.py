@@ -7,16 +7,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnbn.adapt_config import ROWS, AdaptConfig, check_comparison, settings_of
-from attnbn.experiments.adaptation.checks import check_domains, check_earlier_domains, check_saliency
+from attnbn.adapt_config import ROWS, AdaptConfig, check_comparison, settings_of, trials_of
+from attnbn.experiments.adaptation.checks import check_classes, check_domains, check_earlier_domains, check_saliency
 from attnbn.experiments.adaptation.directions import Direction, Domain, common_classes
 from attnbn.experiments.adaptation.page import write_page
 from attnbn.experiments.adaptation.plan import Case, Planner
-from attnbn.experiments.adaptation.results import best_on_source, entry, oracle, summarize, trial_line
+from attnbn.experiments.adaptation.results import best_on_source, diverged, entry, oracle, summarize, trial_line
 from attnbn.experiments.adaptation.transfer import Tests, open_tests, test_run
+from attnbn.experiments.apart import check_output
 from attnbn.experiments.parallel import Job
-from attnbn.experiments.rows import Display, check_earlier, check_study_folder, flat, job, preflight, run_all
+from attnbn.experiments.rows import DIVERGED, Display, check_earlier, check_study_folder, job, preflight, run_all
 from attnbn.experiments.runner import versions
+from attnbn.experiments.settings import flat
 from attnbn.io.atomic import remove_parts_of, write_json
 from attnbn.io.errors import InputError
 from attnbn.io.folder_lock import alone_in
@@ -76,6 +78,7 @@ class Adaptation:
         if not self.overwrite:
             check_earlier_domains(self.output, domains)
         self.classes = common_classes(domains, self.config.data)  # opens them: a wrong path is told as one
+        check_classes(self.classes, self.config.compare.metric, domains)
         check_saliency(self.directions, self.config.compare.rows)
         self.planner = Planner(self.config, self.classes, self.output)
         first = self._cases(self.seeds[:1])
@@ -110,11 +113,14 @@ class Adaptation:
         seen: set[tuple[str, str, int]] = set()
         for case in cases:
             check_earlier(case.run, self.overwrite)
+            check_output(case.tested)
             self._open(case)
             key = (case.run.row, case.direction.name, case.seed)
             if key not in seen:
                 seen.add(key)
                 preflight(case.run)
+        for line in self._notes():
+            self.display.say(line)
 
     def _open(self, case: Case) -> Tests:
         key = (case.direction.name, case.seed)
@@ -122,11 +128,18 @@ class Adaptation:
             self._tests[key] = open_tests(case.tested, self.classes, self.config.compare.metric)
         return self._tests[key]
 
+    def _notes(self) -> list[str]:
+        """What a person should know of the images that are tested on, once for each direction and seed."""
+        return [
+            f"{name}, seed {seed}, tested on {len(tests.target)} images: {line}"
+            for (name, seed), tests in self._tests.items()
+            for line in tests.doubts
+        ]
+
     def _do(self, cases: Sequence[Case]) -> None:
         """Train each run once and test it in every direction that has it."""
         todo: dict[Path, list[Case]] = {}
         for case in cases:
-            check_earlier(case.run, self.overwrite)
             todo.setdefault(case.run.folder, []).append(case)
         finished = [folder for folder in todo if self._finished(folder)]
         for folder in finished:
@@ -137,6 +150,10 @@ class Adaptation:
 
         def done(place: int, result: dict[str, Any]) -> None:
             group = waiting[place]
+            if DIVERGED in result:
+                self._figures.update({case.folder: diverged(self.config.compare.metric) for case in group})
+                self.display.say(f"a trial of {group[0].row} is out: {result[DIVERGED]}")
+                return
             self._trained.add(group[0].run.folder)
             for line in self._test(group):
                 self.display.say(f"{line}, {result['seconds']:.0f} s")
@@ -148,7 +165,8 @@ class Adaptation:
 
     def _job(self, case: Case) -> Job:
         title = f"{case.run.row} {case.trial} seed {case.seed}"
-        return job(case.run, self.overwrite, self.display.watch(title), preflight(case.run))
+        on_trial = case.seed == self.seeds[0] and len(trials_of(self.config.compare, case.row)) > 1
+        return job(case.run, self.overwrite, self.display.watch(title), preflight(case.run), on_trial)
 
     def _test(self, cases: Sequence[Case]) -> list[str]:
         lines = []
@@ -156,7 +174,7 @@ class Adaptation:
             # where frozen layers' outputs are kept makes no difference to what is looked at
             data = {
                 key: value
-                for key, value in flat(case.tested).items()
+                for key, value in flat(asdict(case.tested)).items()
                 if key.startswith("data.") and key != "data.cache"
             }
             figures = test_run(case.run.folder, self._open(case), case.folder, {**data, "seed": case.seed})
@@ -190,6 +208,7 @@ class Adaptation:
             "summary": summarize(entries, self.config.compare),
             "trials": trials if several else [],
             "oracle": oracle(trials) if several else [],
+            "notes": self._notes(),
         }
 
     def _head(self) -> dict[str, Any]:

@@ -34,15 +34,17 @@ class Direction:
     Attributes:
         sources: One, or several that are put together.
         target: The other.
+        together: What several sources are called that have no names of their own.
     """
 
     sources: tuple[Domain, ...]
     target: Domain
+    together: str | None = None
 
     @property
     def source(self) -> str:
-        """The sources' names."""
-        return "+".join(domain.name for domain in self.sources)
+        """The sources' name, or their names."""
+        return self.together or "+".join(domain.name for domain in self.sources)
 
     @property
     def name(self) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnbn.adapt_config import ROWS, Comparison
 from attnbn.experiments.adaptation.plan import Case
+from attnbn.io.errors import DivergedError
 from attnbn.io.run_folder import RunFolder
 
 MEAN = "mean"
@@ -49,13 +51,34 @@ def trial_line(case: Case, figures: Figures, metric: str, chosen: bool) -> dict[
         "source_value": figures["validation"][metric],
         "value": figures[metric],
         "chosen": chosen,
+        "diverged": bool(figures.get("diverged")),
     }
 
 
+def diverged(metric: str) -> dict[str, Any]:
+    """What is known of a trial that diverged, in the place of figures."""
+    return {metric: None, "validation": {metric: None, "loss": None}, "diverged": True}
+
+
 def best_on_source(cases: Sequence[Case], figures: Sequence[Figures]) -> Case:
-    """The case with the lowest L_cl on the source's held-out images; the first of equals."""
-    order = sorted(range(len(cases)), key=lambda place: figures[place]["validation"]["loss"])
+    """The case with the lowest L_cl on the source's held-out images; the first of equals.
+
+    Raises:
+        DivergedError: None of them stayed finite.
+    """
+    order = sorted(range(len(cases)), key=lambda place: _loss(figures[place]))
+    if math.isinf(_loss(figures[order[0]])):
+        case = cases[order[0]]
+        raise DivergedError(
+            f"expected a trial of {case.row} that stays finite, got {len(cases)} that diverged; give compare.trials with lower "
+            f"rates or weights: {case.run.folder.parent}"
+        )
     return cases[order[0]]
+
+
+def _loss(figures: Figures) -> float:
+    loss = figures["validation"]["loss"]
+    return float(loss) if loss is not None and math.isfinite(loss) else math.inf
 
 
 def oracle(trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -80,22 +103,25 @@ def summarize(entries: Sequence[Mapping[str, Any]], compare: Comparison) -> list
         own = [line for line in entries if line["row"] == row]
         for source, target in directions:
             values = [line["value"] for line in own if (line["source"], line["target"]) == (source, target)]
-            lines.append(_line(row, source, target, values, compare))
+            lines.append(_line(row, source, target, values, _published(compare, row, [(source, target)])))
         if len(directions) > 1:
             seeds = dict.fromkeys(line["seed"] for line in own)
             by_seed = [[line["value"] for line in own if line["seed"] == seed] for seed in seeds]
             whole = [statistics.mean(v) for v in by_seed if len(v) == len(directions) and None not in v]
-            lines.append(_line(row, MEAN, MEAN, whole, compare))
+            lines.append(_line(row, MEAN, MEAN, whole, _published(compare, row, directions)))
     return lines
 
 
-def _line(row: str, source: str, target: str, values: Sequence[float | None], compare: Comparison) -> dict[str, Any]:
+def _published(compare: Comparison, row: str, directions: Sequence[tuple[str, str]]) -> float | None:
+    """The paper's mean over these directions, if it has them all."""
+    own = compare.published.get(row, {})
+    values = [own.get(f"{source}-{target}") for source, target in directions]
     known = [value for value in values if value is not None]
-    published = compare.published.get(row, {})
-    if source == MEAN:
-        paper = statistics.mean(published.values()) if published else None
-    else:
-        paper = published.get(f"{source}-{target}")
+    return statistics.mean(known) if len(known) == len(values) else None
+
+
+def _line(row: str, source: str, target: str, values: Sequence[float | None], paper: float | None) -> dict[str, Any]:
+    known = [value for value in values if value is not None]
     return {
         "row": row,
         "label": ROWS[row].label,

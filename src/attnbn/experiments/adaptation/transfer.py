@@ -5,7 +5,6 @@ The only place where labels of a target are read, after the training is done.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from attnbn.inference.classify import Classified, classify
 from attnbn.inference.load import load
 from attnbn.io.atomic import remove_parts_of, write_bytes, write_json
 from attnbn.io.errors import InputError
+from attnbn.io.json_file import read_object
 from attnbn.report.transfer import TENSORS, TRANSFER
 from attnbn.training.devices import check_device, loader_processes
 
@@ -35,10 +35,12 @@ class Tests:
     Attributes:
         source: Held out of the source.
         target: The target's test images.
+        doubts: What a person should know before trusting figures of the latter: classes without an image, unreadable ones.
     """
 
     source: ImageDataset
     target: ImageDataset
+    doubts: tuple[str, ...] = ()
 
 
 def open_tests(config: RunConfig, classes: tuple[str, ...], metric: str) -> Tests:
@@ -55,11 +57,11 @@ def open_tests(config: RunConfig, classes: tuple[str, ...], metric: str) -> Test
     source = open_domains(config).validation
     if source is None:
         raise InputError("expected images of the source that are held out of training: give --data.hold_out 0.3")
-    target = open_test(config, classes)
+    target, doubts = open_test(config, classes)
     if metric == "accuracy":
         for dataset in (source, target):
             check_single(dataset)
-    return Tests(source, target)
+    return Tests(source, target, tuple(doubts))
 
 
 def test_run(run: Path, tests: Tests, folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,9 +120,7 @@ def _tensors(seen: Classified, prefix: str) -> dict[str, Tensor]:
 def _earlier(folder: Path, known: Mapping[str, Any]) -> dict[str, Any] | None:
     """Figures taken before, where they are of the same weights and images."""
     try:
-        figures: dict[str, Any] = json.loads((folder / TRANSFER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        figures = read_object(folder / TRANSFER, "a run's figures on both domains", largest=None)
+    except InputError:
         return None
-    return (
-        figures if isinstance(figures, dict) and figures.get("of") == known and (folder / TENSORS).is_file() else None
-    )
+    return figures if figures.get("of") == known and (folder / TENSORS).is_file() else None

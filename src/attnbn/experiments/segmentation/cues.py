@@ -7,7 +7,7 @@ after the last cue is written, to say in the report how good the cues are; no cu
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -161,30 +161,35 @@ def write_cues(
     place = Path(output).expanduser()
     with CueWork(place, trained.classes, settings.grid, made_by, overwrite, shard.world > 1) as folder:
         todo, done.skipped = remaining(names, folder.complete, shard)
-        wanted = [indices[i] for i in todo]
-        mine = [indices[i] for i in own(names, shard)]
-        index_of = {dataset.names[index]: index for index in wanted}
+        index_of = {names[i]: indices[i] for i in todo}
         for prediction in predict(
-            trained.network, dataset, size=trained.config.data.size, indices=mine, only=wanted, attend="labels",
-            **passes.settings(), batch_size=batch_size, workers=workers, skip_broken=skip_broken, broken=done.broken,
+            trained.network, dataset, size=trained.config.data.size, attend="labels", **passes.settings(),
+            indices=[indices[i] for i in own(names, shard)], only=list(index_of.values()),
+            batch_size=batch_size, workers=workers, skip_broken=skip_broken, broken=done.broken,
         ):  # fmt: skip
             found = _saliency_of(source, dataset, index_of[prediction.name], prediction.size)
             cues = make_cues(prediction.maps, prediction.classes, len(trained.classes), found, **asdict(settings))
             folder.write(prediction.name, cues, prediction.classes)
             done.written += 1
             if progress is not None:
-                progress(done.written + len(done.broken), len(wanted))
-        broken = by_name([names[i] for i in todo], folder.complete, done.broken)
+                progress(done.written + len(done.broken), len(todo))
+        broken = by_name(list(index_of), folder.complete, done.broken)
         done.missing, left_out = look_round(folder.path, names, folder.complete, folder.mark, shard, broken)
         if done.missing == 0:
-            ready = [name for name in names if name not in left_out]
-            if not ready:
-                raise InputError(f"expected photographs to make cues of, got none that can be read: {dataset.title}")
-            done.report = None if done.written else folder.report(ready)
+            ready = _ready(names, left_out, dataset)
+            done.report = None if done.written else folder.report(ready)  # nothing is new
             if done.report is None:
                 looks = _Looks(dataset, source, _Truth(target, split, trained))
                 done.report = _finish(folder, ready, looks, done.notes, list(left_out.values()))
         return done
+
+
+def _ready(names: Sequence[str], left_out: Collection[str], dataset: ImageDataset) -> list[str]:
+    """The photographs that have their cues, once none is missing."""
+    ready = [name for name in names if name not in left_out]
+    if not ready:
+        raise InputError(f"expected photographs to make cues of, got none that can be read: {dataset.title}")
+    return ready
 
 
 def _classifier(run: str | os.PathLike[str], checkpoint: str, device: str) -> TrainedRun:

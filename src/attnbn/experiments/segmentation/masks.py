@@ -19,12 +19,13 @@ from attnbn.data.dataset import ImageDataset
 from attnbn.data.images import read_mask, write_mask
 from attnbn.data.open import open_dataset
 from attnbn.evaluation.confusion import confusion_matrix
-from attnbn.experiments.runner import Watch, quiet
+from attnbn.experiments.runner import Watch, quiet, versions
 from attnbn.experiments.segmentation.cues import CueSettings, write_cues
 from attnbn.experiments.segmentation.train import resume_segmenter, train_segmenter
+from attnbn.experiments.settings import check_same, flat
 from attnbn.inference.claim import as_stored
 from attnbn.inference.load_segmenter import load_segmenter, read_segment_config
-from attnbn.inference.segment import score_segmentation
+from attnbn.inference.segment_score import score_segmentation
 from attnbn.io.atomic import write_json
 from attnbn.io.errors import InputError
 from attnbn.io.inside import check_inside
@@ -89,7 +90,7 @@ def carry_out(stage: MaskStage, watch: Watch = quiet) -> dict[str, Any]:
 
     Returns:
         ``cues`` (the report of cues made in the same way of the photographs that are scored, which have masks: those learned
-        from need none), the masks' :meth:`~attnbn.inference.segment.SegmentationScore.figures`, and ``seconds`` (of the
+        from need none), the masks' :meth:`~attnbn.inference.segment_score.SegmentationScore.figures`, and ``seconds`` (of the
         segmentation's training).
 
     Raises:
@@ -116,7 +117,8 @@ def carry_out(stage: MaskStage, watch: Watch = quiet) -> dict[str, Any]:
     }
     config = stage.settings
     if (stage.run / CONFIG).is_file():
-        _check_same(config, stage.run)
+        stored, _ = read_segment_config(RunFolder(stage.run).config(), stage.run)
+        check_same(_own(stored), _own(config), stage.run)
         trained = resume_segmenter(stage.run, {name: getattr(config, name) for name in PLACES}, watch=watch)
     else:
         trained = train_segmenter(config, watch=watch)
@@ -136,27 +138,11 @@ def _grid(config: SegmentConfig) -> tuple[int, int]:
     return grid_of(build_segmenter(replace(config.model, weights=None), 1).network, config.data.size)
 
 
-def _check_same(config: SegmentConfig, folder: Path) -> None:
-    """Refuse to go on with a run of other settings."""
-    before, now = (_flat(c) for c in (read_segment_config(RunFolder(folder).config(), folder)[0], config))
-    differing = [f"{key} {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise InputError(
-            f"the folder holds a segmentation with other settings ({'; '.join(differing[:3])}{more}); choose another --output "
-            f"or add --overwrite: {folder}"
-        )
-
-
-def _flat(config: SegmentConfig) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in as_stored(asdict(config)).items():
-        if key in COMPARED:
-            inner: Mapping[str, Any] = value if isinstance(value, dict) else {"": value}
-            values.update({f"{key}.{name}".rstrip("."): inner[name] for name in inner})
-    for key in ("data.target", "model.weights"):  # where they are makes no difference
-        values.pop(key)
-    return values
+def _own(config: SegmentConfig) -> dict[str, Any]:
+    """What a segmentation computes; where its data and first weights are makes no difference."""
+    elsewhere = ("data.target", "model.weights")
+    every = flat(asdict(config)).items()
+    return {name: value for name, value in every if name.partition(".")[0] in COMPARED and name not in elsewhere}
 
 
 def _figures(stage: MaskStage) -> dict[str, Any]:
@@ -219,6 +205,7 @@ def write_report(outcomes: Sequence[Outcome], file: Path, *, title: str, lead: s
         title=title,
         lead=lead,
         command=command,
+        versions=versions(),
         rows=[MaskRow(one.label, one.attention, one.figures, one.published) for one in outcomes],
         dataset=dataset,
         counts=(_counts(firsts[0], dataset), _counts(firsts[-1], dataset)),

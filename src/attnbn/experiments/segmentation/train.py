@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from attnbn.config import check_frozen
 from attnbn.data.broken import without_broken
 from attnbn.data.classes import parse_classes
 from attnbn.data.cue_files import CueFolder
@@ -31,6 +32,7 @@ from attnbn.experiments.runner import (
     stretches_of,
     versions,
 )
+from attnbn.experiments.scoring import score_together
 from attnbn.experiments.segmentation.feeds import (
     MaskedPhotographs,
     SeededPhotographs,
@@ -39,7 +41,6 @@ from attnbn.experiments.segmentation.feeds import (
     collate_cues,
 )
 from attnbn.inference.load_segmenter import read_segment_config
-from attnbn.inference.segment import score_segmentation
 from attnbn.io.errors import InputError
 from attnbn.io.run_folder import RunFolder
 from attnbn.models.segmenters import BuiltSegmenter, build_segmenter, grid_of
@@ -48,18 +49,24 @@ from attnbn.tasks.dsrg import Dsrg
 from attnbn.tasks.supervised import Supervised, collate_masks
 from attnbn.training.checkpoint import CheckpointFolder
 from attnbn.training.devices import loader_processes
-from attnbn.training.loop import Task
 from attnbn.training.streams import Stream, fold
+from attnbn.training.task import Task
 
 
 def train_segmenter(
-    config: SegmentConfig, *, overwrite: bool = False, say: Say = quiet, watch: Watch = quiet
+    config: SegmentConfig,
+    *,
+    overwrite: bool = False,
+    auto_resume: bool = False,
+    say: Say = quiet,
+    watch: Watch = quiet,
 ) -> dict[str, Any]:
     """Train a segmentation network and write its results.
 
     Args:
         config: All settings; ``output`` names the run folder.
         overwrite: Replace a run that is there.
+        auto_resume: Go on with a run that is there, if it was begun with these settings.
         say: Told what a person should know, line by line.
         watch: Told after each step.
 
@@ -71,7 +78,7 @@ def train_segmenter(
         RunError: if a loss is not finite or the disk is full; the checkpoints stay.
         Interrupted: after Ctrl-C, with a checkpoint written.
     """
-    return begin(_plan(config), overwrite=overwrite, say=say, watch=watch)
+    return begin(_plan(config), overwrite=overwrite, auto_resume=auto_resume, say=say, watch=watch)
 
 
 def resume_segmenter(
@@ -119,6 +126,7 @@ class _Data:
 
 def _plan(config: SegmentConfig) -> Plan:
     check_segment_config(config)
+    check_frozen(config.model.freeze, config.model.weights, config.model.network)
     fabric = fabric_of(config)
     data = _open(config)
     torch.manual_seed(fold(config.seed, "weights"))
@@ -129,7 +137,7 @@ def _plan(config: SegmentConfig) -> Plan:
     task, stream = _task(config, data, built, grid)
 
     def figures() -> dict[str, Any] | None:
-        return _score(config, built, data.selection)
+        return _score(config, built, data.selection, fabric)
 
     def validate(step: int) -> dict[str, Any]:
         scored = figures()
@@ -208,11 +216,14 @@ def _task(config: SegmentConfig, data: _Data, built: BuiltSegmenter, grid: tuple
     return Dsrg(built.network, built.fresh, config.dsrg, config.training), stream
 
 
-def _score(config: SegmentConfig, built: BuiltSegmenter, selection: ImageDataset | None) -> dict[str, Any] | None:
+def _score(
+    config: SegmentConfig, built: BuiltSegmenter, selection: ImageDataset | None, fabric: Any
+) -> dict[str, Any] | None:
     """Figures on the selection split at a single scale without CRF: what is quick enough to repeat."""
     if selection is None:
         return None
-    scored = score_segmentation(
+    scored = score_together(
+        fabric,
         built.network,
         selection,
         size=config.data.size,
