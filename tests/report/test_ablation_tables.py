@@ -41,7 +41,7 @@ def test_the_main_table() -> None:
         ["AttnBN", "45.0", "+14.0", "50.9", "–", "50.0 ± 0.0", "50.0 ± 0.0", "–", "0.25, 0.25", "10"],
         ["the same trunk, trained on masks", "70.0", "–", "–", "–", "–", "–", "–", "–", "88"],
     ]
-    assert "over 2 seeds. paper: VGG16" in page.render()
+    assert "over 2 seeds; paper: VGG16" in page.render()
     page = Page("t")
     main_table(page, [row("a", [None])], None, "dev", "paper: VGG16")
     assert "paper" not in page.render()
@@ -63,6 +63,10 @@ def test_the_table_of_classes_sets_the_best_bold_and_the_paper_beneath() -> None
         ["paper", "–", "36.1", "–"],
     ]
     assert re.findall(r"<strong>(.*?)</strong>", page.render()) == ["40.0", "70.0", "10.0"]
+    close = [row(name, [0.3], cat=[value], cow=[0.0]) for name, value in (("A", 0.43062), ("B", 0.4314), ("C", 0.42))]
+    page = Page("t")
+    class_table(page, close)
+    assert re.findall(r"<strong>(.*?)</strong>", page.render()) == ["43.1", "43.1"]  # what looks the same is the same
     empty = Page("t")
     class_table(empty, [row("A", [None])])
     assert cells(empty) == []

@@ -23,6 +23,7 @@ from attnbn.data.sample import Sample
 from attnbn.evaluation.classification import classification_figures
 from attnbn.inference.predict import Prediction
 from attnbn.io.errors import InputError
+from attnbn.report import adaptation
 from attnbn.report import transfer_galleries as module
 from attnbn.report.adaptation import AdaptationReport, DirectionView
 from attnbn.report.confusion import confusion_chart
@@ -32,7 +33,6 @@ from attnbn.report.figures import Series, line_chart
 from attnbn.report.html import Page
 from attnbn.report.transfer import TENSORS, TRANSFER, read_transfer
 from attnbn.report.transfer_galleries import Galleries, Model, said
-from attnbn.report.transfer_tables import Results, main_table, oracle_table, trials_table
 
 CLASSES = ("cat", "<dog>", "cow")
 ROWS = {
@@ -98,85 +98,6 @@ def content(directions: list[tuple[str, str]], seeds: int = 3, paper: bool = Tru
         "study": "five", "title": "Five <classes>", "classes": list(CLASSES), "metric": "accuracy", "rows": entries,
         "summary": summary, "trials": trials, "oracle": best, "versions": {"attnbn": "0.1.0"}, "command": "attnbn adapt",
     }  # fmt: skip
-
-
-def cells(page: Page) -> list[list[str]]:
-    """Every line of the page's tables."""
-    lines = re.findall(r"<tr>(.*?)</tr>", page.render())
-    return [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", line)] for line in lines]
-
-
-def test_the_main_table_of_several_directions() -> None:
-    results = Results(content(BOTH))
-    page = Page("t")
-    main_table(page, results)
-    lines = cells(page)
-    assert lines[0] == ["setting", "row", "C → M", "M → C", "mean", "gain"]
-    assert [line[:2] for line in lines[1:]] == [
-        ["generalization", "L_s-cl"], ["", "paper"], ["", "L_s-cl + L_ac"], ["", "paper"],
-        ["adaptation", "L_s-cl + L_adv"], ["", "paper"], ["", "L_s-cl + L_ac + L_adv"], ["", "paper"],
-        ["peers", "DANN"],
-    ]  # fmt: skip
-    entries = results.content["rows"]
-    for line in lines[1:]:
-        if line[1] == "paper":
-            assert line[2:] == ["61.3", "61.3", "61.3", "–"]
-            continue
-        row = next(name for name, (label, _) in ROWS.items() if label == line[1])
-        table = {(e["source"], e["seed"]): e["value"] for e in entries if e["row"] == row}
-        c, m = ([table[s, k] for k in range(3) if table[s, k] is not None] for s in ("C", "M"))
-        mean = [(table["C", k] + table["M", k]) / 2 for k in range(3) if table["C", k] is not None]
-        for text, values in zip(line[2:5], (c, m, mean), strict=True):
-            assert text == f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f}"
-        assert results.values(row, ("mean", "mean")) == pytest.approx(mean)
-        if row == "source":
-            assert line[5] == "–"
-            first = np.mean(mean)
-        else:
-            assert line[5] == f"{100 * (np.mean(mean) - first):+.1f}"
-
-
-def test_the_best_of_each_column_is_bold_and_the_papers_figures_never() -> None:
-    results = Results(content(BOTH))
-    page = Page("t")
-    main_table(page, results)
-    lines = cells(page)
-    best = []
-    for column in (2, 3, 4):
-        ours = [line[column] for line in lines[1:] if line[1] != "paper"]
-        best.append(max(ours, key=lambda text: float(text.split()[0])))
-    assert sorted(re.findall(r"<strong>(.*?)</strong>", page.render())) == sorted(best)
-
-
-def test_one_direction_has_the_paper_beside_and_no_mean() -> None:
-    page = Page("t")
-    main_table(page, Results(content([("C", "M")], seeds=1)))
-    lines = cells(page)
-    assert lines[0] == ["setting", "row", "C → M", "paper", "gain"]
-    assert len(lines) == 6
-    assert [line[3] for line in lines[1:]] == ["61.3"] * 4 + ["–"]
-    page = Page("t")
-    main_table(page, Results(content([("C", "M")], seeds=1, paper=False)))
-    assert cells(page)[0] == ["setting", "row", "C → M", "gain"]
-    assert "paper" not in page.render()
-
-
-def test_trials_and_oracle_stand_apart() -> None:
-    results = Results(content(BOTH))
-    page = Page("t")
-    trials_table(page, results, BOTH[0])
-    lines = cells(page)
-    assert lines[1:3] == [
-        ["L_s-cl", "loss.attention 0.5", "0.5000", "90.0"],
-        ["", "loss.attention 2.0", "2.0000", "90.0"],
-    ]
-    assert len(lines) == 1 + 2 * len(ROWS)
-    assert page.render().count("<strong>") == 3 * len(ROWS)  # of each row's trials the chosen one
-    assert "80.0" not in page.render()  # the target's figure is no part of the choice
-    page = Page("t")
-    oracle_table(page, results)
-    assert cells(page)[1] == ["L_s-cl", "75.0", "75.0", "75.0"]
-    assert "ORACLE" in page.render() and "not to be compared" in page.render().lower()
 
 
 def features(seed: int, count: int, shift: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -339,6 +260,24 @@ def test_a_page_without_trials_pictures_or_method(view: DirectionView, tmp_path:
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "nothing was tried" in text and "ORACLE" not in text
     assert "The discriminator over time" not in text and "Attention in" not in text
+
+
+def test_a_domain_that_is_called_by_its_role_is_named_once(
+    view: DirectionView, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def chart(panels: list[Panel], classes: list[str], domains: tuple[str, str]) -> bytes:
+        asked.append(domains)
+        return embedding_chart(panels, classes, domains)
+
+    monkeypatch.setattr(adaptation, "embedding_chart", chart)
+    for source, target in (("source", "target"), ("C", "M")):
+        AdaptationReport(content([(source, target)]), [DirectionView(source, target, view.runs)]).write(tmp_path / "p")
+        text = (tmp_path / "p").read_text(encoding="utf-8")
+        assert "target target" not in text and "source source" not in text
+    assert asked == [("source", "target"), ("source C", "target M")]
+    assert "Test images of the target M that show" in text
 
 
 def _html_checker() -> Any:

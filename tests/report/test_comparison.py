@@ -33,6 +33,8 @@ def test_a_row() -> None:
     np.testing.assert_array_equal(row.cells[0].picture, image.numpy().transpose(1, 2, 0))
     np.testing.assert_array_equal(row.cells[1].picture, mask_picture(image, truth))
     np.testing.assert_array_equal(row.cells[2].picture, overlay(image, torch.tensor([[1.0, 0], [0, 0.5]])))
+    shown = [sorted(cell.classes) for cell in row.cells]
+    assert shown == [[], [0], [], [0, 2], [], [0]]  # classes of the masks, for the legend
     low, high = torch.tensor([[1, 0], [0, 3]]), torch.tensor([[1, 0], [0, 0]])
     np.testing.assert_array_equal(row.cells[3].picture, mask_picture(image, low))
     np.testing.assert_array_equal(row.cells[5].picture, mask_picture(image, high))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,7 @@ def test_the_page_shows_what_is_known(tmp_path: Path, masks: bool, saliency: boo
     assert ("do not predict how well a network trained on the cues will segment" in text) == masks
     assert (">Ground truth<" in text) == masks
     assert (">Saliency<" in text) == saliency
+    assert re.search(r'<p class="keys">.*</span>&lt;cow&gt;</span>', text)
     assert ("saliency (maps)" in text) == saliency and ("low attention" in text) != saliency
     assert text.count("<img") == 3 * (2 + masks + saliency)
     assert "a &lt;note&gt;" in text and "&lt;cow&gt;" in text and "<cow>" not in text

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from attnbn.inference.overlay import captioned
@@ -13,9 +14,11 @@ from attnbn.report.figures import (
     Row,
     Series,
     class_colour,
+    class_hex,
     compact,
     gallery_png,
     line_chart,
+    mask_cell,
     mask_picture,
     overlay,
     png,
@@ -66,10 +69,20 @@ def test_mask_picture_shows_classes_outline_void_and_background() -> None:
         mask_picture(image, mask[1:])
 
 
+def test_a_mask_in_a_gallery_says_which_classes_it_shows() -> None:
+    image = torch.full((3, 4, 4), 100, dtype=torch.uint8)
+    mask = torch.tensor([[0, 0, 255, 255], [3, 3, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], dtype=torch.uint8)
+    cell = mask_cell(image, mask, "two")
+    assert (cell.caption, cell.classes) == ("two", {0, 2})  # neither the background nor void
+    np.testing.assert_array_equal(cell.picture, mask_picture(image, mask))
+    assert mask_cell(image, mask * 0).classes == set()
+
+
 def test_class_colours_differ() -> None:
     colours = [class_colour(i) for i in range(20)]
     assert len(set(colours)) == 20
     assert all(0 <= c <= 255 for colour in colours for c in colour)
+    assert [bytes.fromhex(class_hex(i)[1:]) for i in range(20)] == [bytes(colour) for colour in colours]
 
 
 def test_gallery_holds_every_picture_scaled() -> None:
@@ -101,3 +114,41 @@ def test_charts_are_the_same_each_time_and_keep_no_state() -> None:
     picture = decode(line_chart(lines, x_label="x", y_label="y", file_format="png"))
     assert picture.shape[:2] == (576, 1024)
     assert line_chart([], x_label="x", y_label="y")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k))[1])
+    return figures
+
+
+@pytest.mark.parametrize("count", [2, 5, 7, 16])
+@pytest.mark.parametrize(
+    "name", ["L_ac", "L_s-cl + L_ac + L_adv", "a name so long that no chart is as wide as it is " * 2]
+)
+def test_no_line_runs_under_the_legend(drawn: list[Figure], count: int, name: str) -> None:
+    lines = [Series(f"{name} {i}", [0, 1, 2], [0.9, 0.1 * i, 0.9], (0, 0.9)) for i in range(count)]
+    line_chart(lines, x_label="x", y_label="y", percent=True, size=(4.8, 3.2))
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    legend, frame = figure.legends[0].get_window_extent(), figure.axes[0].get_window_extent()
+    assert legend.y0 >= frame.y1 and frame.height > 0.4 * 3.2 * figure.dpi
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1 and legend.y1 <= figure.bbox.y1
+    shown = [" ".join(text.get_text().split()) for text in figure.legends[0].get_texts()]
+    assert shown == [f"{name.strip()} {i}: 90.0 %" for i in range(count)]
+
+
+def test_close_marks_cannot_cover_one_anothers_values(drawn: list[Figure]) -> None:
+    """Of several lines the values stand in the legend; a single line has its beside the point."""
+    lines = [Series(name, [0, 1], [0, y], (1, y)) for name, y in (("a", 0.186), ("b", 0.192), ("c", 0.31))]
+    line_chart(lines, x_label="x", y_label="y", percent=True)
+    line_chart(lines[:1], x_label="x", y_label="y", percent=True)
+    line_chart([lines[0], Series("d", [0, 1], [0, 1])], x_label="x", y_label="y")
+    several, one, unmarked = drawn
+    assert [text.get_text() for text in several.legends[0].get_texts()] == ["a: 18.6 %", "b: 19.2 %", "c: 31.0 %"]
+    assert not several.axes[0].texts
+    assert [text.get_text() for text in one.axes[0].texts] == ["18.6 %"] and not one.legends
+    assert [text.get_text() for text in unmarked.legends[0].get_texts()] == ["a: 0.186", "d"]

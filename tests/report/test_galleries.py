@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,10 @@ from attnbn.data.dataset import ImageDataset
 from attnbn.data.sample import Sample
 from attnbn.inference.predict import Prediction
 from attnbn.report import views as module
+from attnbn.report.ablation import AblationReport
 from attnbn.report.galleries import Compared
 from attnbn.report.gallery import highest, lowest
+from attnbn.report.tables import ReportRow
 from attnbn.report.views import Views, class_ious, image_mious, spill
 
 CLASSES = ("cat", "dog")
@@ -150,6 +153,28 @@ def test_classes_that_gain_with_the_photograph_in_which_they_do(views: Views) ->
     assert rows[0].title == f"dog: +20.0 points of IoU over all photographs; p{best}: {here}"
     assert len(rows[0].cells) == len(compared.headings) == 6  # two models stand beside one another
     assert compared.gaining({"cat": 0.0, "dog": -0.2}, 5) == []
+
+
+def test_the_page_explains_what_it_shows(views: Views, tmp_path: Path) -> None:
+    rows = []
+    for name, run, iou in (("A", tmp_path / "a", 0.2), ("B", tmp_path / "bb", 0.3)):
+        run.mkdir()
+        (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "terms": {"target_cl": 0.5}}) + "\n")
+        ious = dict.fromkeys(("background", *CLASSES), iou)
+        figures = {"miou": iou, "iou": ious, "precision": None, "recall": None, "threshold": 0.5, "cross_fitted": True}
+        figures["curve"] = [{"threshold": 0.5, "miou": iou}]
+        seen = {"seed": 0, "miou": iou, "threshold": 0.5, "mean_ap": 0.5, "seconds": 1.0}
+        rows.append(ReportRow(name, [seen], [figures], run))
+    report = AblationReport(
+        "t", "", "attnbn it", rows, views, "dev", further=True, versions={"torch": "2.0", "numpy": "2.4"}
+    )
+    report.write(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "exceeds one half; where none does, the class of the highest score." in text
+    assert "has the IoU of that class alone, the line under a mask the mean IoU over all classes" in text
+    assert "<code>attnbn it</code></pre>\n<p>torch 2.0, numpy 2.4</p>" in text
+    assert text.count('<p class="keys">') == text.count('class="gallery"') == 4
+    assert text.count("</span>cat</span>") == 4  # each gallery names the colours of its masks
 
 
 def test_highest_and_lowest() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnbn.report.figures import Cell, Row, Series, line_chart, png
+from attnbn.report.figures import Cell, Row, Series, class_hex, line_chart, png
 from attnbn.report.html import Page, percent
 
 EVIL = '--><script>alert("x")</script>&\'"><img src=http://evil.example/x onerror=y>$'
@@ -111,6 +111,34 @@ def test_bad_figures(data: bytes, message: str) -> None:
 def test_rows_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="1 pictures in each row, got 0: r"):
         Page("t").gallery(["a"], [Row("r", [])])
+
+
+def test_a_gallery_of_masks_names_the_colours_that_occur() -> None:
+    dot = np.zeros((4, 4, 3), dtype=np.uint8)
+    classes = ["cat", "cow", EVIL]
+    rows = [Row("r", [Cell(dot, "", frozenset({2})), Cell(dot, "", frozenset({0, 2}))])]
+    page = Page("t").gallery(["a", "b"], rows, "", 480, classes).render()
+    found = re.findall(r'<span style="background:(.*?)"></span>(.*?)</span>', page)
+    assert [colour for colour, _ in found] == [class_hex(0), class_hex(2)]
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour, _ in found)
+    assert found[0][1] == "cat" and "cow" not in page
+    assert EVIL in check(page).text
+    for bare in (
+        Page("t").gallery(["a", "b"], rows),  # nobody gave the names
+        Page("t").gallery(["a"], [Row("r", [Cell(dot)])], classes=classes),  # no mask
+    ):
+        assert 'class="keys"' not in bare.render()
+
+
+def test_a_page_ends_with_what_made_it() -> None:
+    page = Page("t").made_by("attnbn <x>", {"torch": "2.0", "numpy": "<1>"}).render()
+    assert "<code>attnbn &lt;x&gt;</code></pre>\n<p>torch 2.0, numpy &lt;1&gt;</p>" in page
+    assert "<p></p>" not in Page("t").made_by("attnbn", {}).render()
+
+
+def test_many_columns_stand_closer() -> None:
+    few, many = (Page("t").table(["x"] * count, [["1"] * count]).render() for count in (9, 10))
+    assert '<table class="dense">' in many and '<table class="dense">' not in few
 
 
 def test_writes_the_page(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class AblationReport:
         further: Also show the classes that gain, the failures, and background taken for objects.
         published: What the paper's values are, e.g. ``paper: VGG16, VOC 2012 val``.
         caveat: What to mind when ours and the paper's values stand side by side.
+        versions: Of the packages that it was made with.
     """
 
     title: str
@@ -55,6 +56,7 @@ class AblationReport:
     further: bool = False
     published: str = ""
     caveat: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the page, which appears whole or not at all."""
@@ -66,19 +68,17 @@ class AblationReport:
         page.heading("What each model looks at")
         page.paragraph(_reading(len(names)) + self._seed())
         rows = compared.even_steps(self.photographs)
-        page.gallery(
-            compared.headings,
+        compared.add(
+            page,
             rows,
             "Chosen by rule: at even steps from the photograph with the largest gain to the one with the largest loss, the "
             "median among them.",
-            compared.side,
         )
         if self.further:
             self._further(page, compared)
         page.heading("Losses over time")
         page.charts([(loss_chart(read_terms(row.folder / METRICS)), row.name) for row in self.rows])
-        page.heading("How to make this page")
-        page.code(self.command)
+        page.made_by(self.command, self.versions)
         page.write(path)
         if self.picture:
             write_bytes(path.with_name("gallery.png"), gallery_png(compared.headings, rows))
@@ -96,9 +96,10 @@ class AblationReport:
     def _figures(self, page: Page) -> None:
         page.heading("Attention maps as segmentations")
         page.paragraph(
-            "A class is predicted where the sigmoid of its score exceeds one half; its map, divided by its own maximum, is "
-            f"foreground from the threshold on. {self._threshold()} Mean AP is that of the image-level scores: a model can "
-            "recognise well and still look in the wrong place."
+            "A class is predicted where the sigmoid of its score exceeds one half; where none does, the class of the highest "
+            "score. Its map, divided by its own maximum, is foreground from the threshold on. "
+            f"{self._threshold()} Mean AP is that of the image-level scores: a model can recognise well and still look in the "
+            "wrong place."
         )
         if any(row.published is not None for row in self.rows):
             bars = [Bar(row.name, row.values("miou"), row.published) for row in self.rows]
@@ -111,8 +112,8 @@ class AblationReport:
         curves = [threshold_series(row.name, row.figures[0]) for row in self.rows if row.figures[0]["curve"]]
         page.figure(
             line_chart(curves, x_label="threshold", y_label="mIoU", percent=True),
-            "mIoU over all thresholds, not only the chosen one (marked): what the maps are worth wherever one cuts them."
-            + self._seed(),
+            "mIoU over all thresholds, not only the chosen one (marked, its mIoU named): what the maps are worth wherever one "
+            "cuts them." + self._seed(),
         )
 
     def _threshold(self) -> str:
@@ -139,14 +140,17 @@ class AblationReport:
             )
             gains = {name: b - a for name, a in before.items() if a is not None and (b := after[name]) is not None}
             if rows := compared.gaining(gains, CLASSES):
-                text = f"The photograph in which a class gains most from {first.name} to {last.name}."
-                page.heading("Classes that gain most").gallery(compared.headings, rows, text, compared.side)
+                text = (
+                    f"The photograph in which a class gains most from {first.name} to {last.name}. The line over a row has the "
+                    "IoU of that class alone, the line under a mask the mean IoU over all classes of the photograph."
+                )
+                compared.add(page.heading("Classes that gain most"), rows, text)
             text = f"Where {first.name} gives the largest share of the photograph to an object that is not there."
             page.heading("Background that comes with an object")
-            page.gallery(compared.headings, compared.background(BACKGROUNDS), text, compared.side)
+            compared.add(page, compared.background(BACKGROUNDS), text)
         page.heading("Failures")
         text = f"The photographs with the lowest mean IoU of {last.name}."
-        page.gallery(compared.headings, compared.failures(FAILURES), text, compared.side)
+        compared.add(page, compared.failures(FAILURES), text)
 
 
 def _reading(models: int) -> str:

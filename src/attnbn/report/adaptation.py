@@ -89,9 +89,7 @@ class AdaptationReport:
                 )
             with page.folded(title, unfolded=place == 0):
                 _look(page, results, direction, self.device)
-        page.heading("How to make this page")
-        page.code(self.results["command"])
-        page.paragraph(", ".join(f"{name} {version}" for name, version in self.results["versions"].items()))
+        page.made_by(self.results["command"], self.results["versions"])
         page.write(path)
 
     def _figures(self, page: Page, results: Results) -> None:
@@ -174,10 +172,10 @@ def _galleries(
         "under it stands the class with the highest score."
     )
     if direction.target_dataset is not None:
-        page.subheading(_named("target", direction.target)).paragraph(reading)
+        page.subheading(f"Attention in the {_domain('target', direction.target)}").paragraph(reading)
         galleries.add_target(page, direction.target_dataset)
     if direction.source_dataset is not None:
-        page.subheading(_named("source", direction.source))
+        page.subheading(f"Attention in the {_domain('source', direction.source)}")
         galleries.add_source(page, direction.source_dataset)
 
 
@@ -202,7 +200,9 @@ def _features(page: Page, results: Results, direction: DirectionView, seen: Mapp
     page.table(header, table, "Per cent, on images that were not trained on.")
     page.figure(
         embedding_chart(
-            panels, results.content["classes"], (f"source {direction.source}", f"target {direction.target}")
+            panels,
+            results.content["classes"],
+            (_domain("source", direction.source), _domain("target", direction.target)),
         ),
         "F averaged over its places, projected on the two principal axes of both domains together, each row by itself. A dot "
         "is an image held out of the source, a ring one of the target's test images, the colour its class.",
@@ -218,8 +218,9 @@ def _confusions(page: Page, results: Results, direction: DirectionView, seen: Ma
     if charts:
         page.subheading("What is taken for what")
         page.paragraph(
-            f"Test images of {direction.target} that show exactly one class: rows are that class, columns the class with the "
-            "highest score; right is blue, wrong red. The deeper the colour, the larger the share of the row."
+            f"Test images of the {_domain('target', direction.target)} that show exactly one class: rows are that class, "
+            "columns the class with the highest score; right is blue, wrong red. The deeper the colour, the larger the share of "
+            "the row."
         )
         page.charts(charts)
 
@@ -240,6 +241,6 @@ def _discriminators(page: Page, results: Results, direction: DirectionView) -> N
         )
 
 
-def _named(role: str, name: str) -> str:
-    """A gallery's heading: a domain that is called by its role has no other name."""
-    return f"Attention in the {role}" + ("" if name == role else f", {name}")
+def _domain(role: str, name: str) -> str:
+    """``target M``; a domain that is called by its role has no other name."""
+    return role if name == role else f"{role} {name}"

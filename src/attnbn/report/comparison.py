@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnbn.inference.evaluate import image_miou, segment
 from attnbn.inference.predict import Prediction, full_size
-from attnbn.report.figures import Cell, Row, mask_picture, overlay
+from attnbn.report.figures import Cell, Row, mask_cell, overlay
 
 
 def comparison_headings(models: Sequence[str]) -> list[str]:
@@ -40,14 +40,14 @@ def comparison_row(
         cells = [Cell(photograph), Cell(photograph, "no mask")]
     else:
         present = [name for i, name in enumerate(classes) if bool((truth == i + 1).any())]
-        cells = [Cell(photograph), Cell(mask_picture(image, truth), ", ".join(present) or "background")]
+        cells = [Cell(photograph), mask_cell(image, truth, ", ".join(present) or "background")]
     for prediction, threshold in zip(predictions, thresholds, strict=True):
         maps = full_size(prediction.maps, prediction.size)
         highest = maps.amax(0) if len(maps) else torch.zeros(prediction.size)
         cells.append(Cell(overlay(image, highest), _said(prediction, classes)))
         value = image_miou(prediction, threshold)
         caption = "" if math.isnan(value) else f"{100 * value:.1f} % mIoU"
-        cells.append(Cell(mask_picture(image, segment(prediction, threshold)), caption))
+        cells.append(mask_cell(image, segment(prediction, threshold), caption))
     return Row(title, cells)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from attnbn.evaluation.confusion import confusion_matrix, iou, mean_iou
 from attnbn.evaluation.cues import CueCounts, cue_counts
 from attnbn.io.atomic import without_nan
-from attnbn.report.figures import Cell, Row, mask_picture, overlay
+from attnbn.report.figures import Cell, Row, mask_cell, overlay
 from attnbn.report.gallery import choose
 from attnbn.report.html import Page, percent
 from attnbn.segmentation.cues import UNKNOWN, seeds_to_mask
@@ -224,7 +224,8 @@ def _gallery(page: Page, photographs: Sequence[Shown], classes: Sequence[str]) -
         "Classes in colour, the background dark, unknown cells pale. Chosen by rule: at even steps from the photograph with the "
         "largest share of cells that carry a cue to the one with the smallest."
     )
-    page.gallery(headings, [_row(one, classes, saliency, masks) for one in photographs], side=320)
+    rows = [_row(one, classes, saliency, masks) for one in photographs]
+    page.gallery(headings, rows, side=320, classes=classes)
 
 
 def _row(one: Shown, classes: Sequence[str], saliency: bool, masks: bool) -> Row:
@@ -234,10 +235,10 @@ def _row(one: Shown, classes: Sequence[str], saliency: bool, masks: bool) -> Row
     if saliency:
         cells.append(Cell(picture, "none") if one.saliency is None else Cell(overlay(one.image, one.saliency[0])))
     covered = float(one.cues.any(0).double().mean())
-    cues = mask_picture(one.image, at_size(seeds_to_mask(one.cues), size))
-    cells.append(Cell(cues, f"{percent(covered)} % of cells"))
+    cues = at_size(seeds_to_mask(one.cues), size)
+    cells.append(mask_cell(one.image, cues, f"{percent(covered)} % of cells"))
     if masks:
-        cells.append(Cell(picture, "no mask") if one.mask is None else Cell(mask_picture(one.image, one.mask)))
+        cells.append(Cell(picture, "no mask") if one.mask is None else mask_cell(one.image, one.mask))
     return Row(one.name, cells)
 
 

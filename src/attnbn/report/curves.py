@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attnbn.io.errors import InputError
-from attnbn.io.reading import read_utf8
+from attnbn.io.reading import lines_of
 from attnbn.report.figures import Series, line_chart
 
 Terms = dict[str, list[tuple[int, float]]]
@@ -38,7 +38,7 @@ def read_terms(metrics: Path) -> Terms:
         InputError: A line is none that a run writes.
     """
     terms: Terms = {}
-    for number, text in enumerate(read_utf8(metrics, "file of metrics").splitlines(), start=1):
+    for number, text in enumerate(lines_of(metrics, "file of metrics"), start=1):
         try:
             line = json.loads(text)
             for name, value in line.get("terms", {}).items():

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnbn.evaluation.classification import single_labels
-from attnbn.report.figures import INK, STYLE, class_colour, plain
+from attnbn.report.figures import INK, STYLE, class_hex, plain
 
 POINTS = 250
 """Of a domain in a panel, at most; of more, at even steps."""
@@ -129,8 +129,7 @@ def _even(count: int) -> list[int]:
 
 
 def _colour(index: int) -> str:
-    red, green, blue = class_colour(index)
-    return OTHER if index < 0 else f"#{red:02x}{green:02x}{blue:02x}"
+    return OTHER if index < 0 else class_hex(index)
 
 
 def _keys(panels: Sequence[Panel], classes: Sequence[str], domains: tuple[str, str]) -> list[Line2D]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import colorsys
 import io
+import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -27,9 +29,11 @@ __all__ = [
     "Row",
     "Series",
     "class_colour",
+    "class_hex",
     "compact",
     "gallery_png",
     "line_chart",
+    "mask_cell",
     "mask_picture",
     "overlay",
     "plain",
@@ -57,7 +61,7 @@ class Series(NamedTuple):
         name: For the legend.
         x: Places, rising.
         y: Values; NaN leaves a gap.
-        mark: A point set off from the line, with its value written beside it where there are at most three lines.
+        mark: A point set off from the line; its value stands with the name, of a single line beside the point.
         colour: Its place among :data:`COLOURS`; None: that of the line among the chart's.
     """
 
@@ -69,10 +73,17 @@ class Series(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A picture of a gallery and the small line under it."""
+    """A picture of a gallery.
+
+    Attributes:
+        picture: uint8 ``H×W×3``; an empty one leaves its place free.
+        caption: The small line under it.
+        classes: Indices of the classes that stand in it in their colours, for the gallery's legend.
+    """
 
     picture: Picture
     caption: str = ""
+    classes: frozenset[int] = frozenset()
 
 
 class Row(NamedTuple):
@@ -111,6 +122,12 @@ def class_colour(index: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
+def class_hex(index: int) -> str:
+    """The same as ``#rrggbb``."""
+    red, green, blue = class_colour(index)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
 def mask_picture(image: Tensor, mask: Tensor, strength: float = 0.62) -> Picture:
     """A mask over its photograph: classes in colour with a light outline, the background grey and dim, void white.
 
@@ -137,6 +154,12 @@ def mask_picture(image: Tensor, mask: Tensor, strength: float = 0.62) -> Picture
     result = np.where(inside, (1 - strength) * grey + strength * table[ids], 0.55 * grey)
     result[_outline(ids)] = 250
     return result.round().clip(0, 255).astype(np.uint8)
+
+
+def mask_cell(image: Tensor, mask: Tensor, caption: str = "") -> Cell:
+    """:func:`mask_picture` as a picture of a gallery, whose legend then names the mask's classes."""
+    shown = frozenset(value - 1 for value in np.unique(np.asarray(mask.cpu())).tolist() if 0 < value < 255)
+    return Cell(mask_picture(image, mask), caption, shown)
 
 
 def gallery_png(headings: Sequence[str], rows: Sequence[Row], width: int = 200) -> bytes:
@@ -184,7 +207,7 @@ def line_chart(
     size: tuple[float, float] = (6.4, 3.6),
     file_format: Literal["svg", "png"] = "svg",
 ) -> bytes:
-    """Lines in one frame, on a transparent ground.
+    """Lines in one frame, on a transparent ground; the legend stands above the frame, where no line can run.
 
     Args:
         series: The lines; names differ.
@@ -193,14 +216,16 @@ def line_chart(
         percent: Values are fractions, written per cent, and the axis starts at 0.
         log: Logarithmic axis of values; those not above zero are left out.
         level: A value to compare with, marked across the whole frame.
-        size: Width and height in inches.
+        size: Width and height in inches; more than four lines of legend make it higher.
         file_format: ``svg`` or ``png`` (160 dots an inch).
 
     Returns:
         The bytes of the file, the same for the same input.
     """
+    labels, columns, lines = _legend([_label(one, percent) for one in series], size[0])
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=size, layout="constrained")
+        height = size[1] + 0.2 * max(0, lines - 4)  # a long legend shall not eat the frame
+        figure = Figure(figsize=(size[0], height), layout="constrained")
         axes = figure.add_subplot()
         for index, one in enumerate(series):
             place = index if one.colour is None else one.colour
@@ -208,13 +233,12 @@ def line_chart(
             style = ("-", "--", ":", "-.")[place // len(COLOURS) % 4]
             values = np.asarray(one.y, dtype=float)
             shown = np.where(values > 0, values, np.nan) if log else values
-            axes.plot(
-                one.x, shown, color=colour, linestyle=style, linewidth=2, label=plain(one.name), solid_capstyle="round"
-            )
+            label = plain(labels[index])
+            axes.plot(one.x, shown, color=colour, linestyle=style, linewidth=2, label=label, solid_capstyle="round")
             if one.mark is not None:
                 axes.plot(*one.mark, "o", color=colour, markersize=7, markeredgecolor="white", markeredgewidth=1.4)
-            if one.mark is not None and len(series) <= 3:  # of more lines the values would cover one another
-                text = f"{one.mark[1]:.1%}".replace("%", " %") if percent else f"{one.mark[1]:.3g}"
+            if one.mark is not None and len(series) == 1:  # of several lines the values would cover one another
+                text = _value(one.mark[1], percent)
                 axes.annotate(
                     text, one.mark, (0, 8), textcoords="offset points", ha="center", color=colour, weight="bold"
                 )
@@ -229,11 +253,31 @@ def line_chart(
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
             axes.set_ylim(bottom=0)
         if len(series) > 1:
-            axes.legend(loc="best", handlelength=1.6)
+            figure.legend(loc="outside upper center", ncols=columns, handlelength=1.6, columnspacing=1.4)
         buffer = io.BytesIO()
         metadata = {"Date": None} if file_format == "svg" else None
         figure.savefig(buffer, format=file_format, dpi=160, transparent=True, metadata=metadata)
     return buffer.getvalue()
+
+
+def _value(value: float, percent: bool) -> str:
+    return f"{100 * value:.1f} %" if percent else f"{value:.3g}"
+
+
+def _label(one: Series, percent: bool) -> str:
+    """A line's name, and its mark's value."""
+    return one.name if one.mark is None else f"{one.name}: {_value(one.mark[1], percent)}"
+
+
+def _legend(labels: Sequence[str], width: float) -> tuple[list[str], int, int]:
+    """The labels broken to fit ``width`` inches, how many of them stand beside one another, and the legend's lines."""
+    letter, rest = 0.085, 0.42  # inches: of a letter of 10 points, of an entry's line and space
+    broken = [textwrap.wrap(label, int((width - rest) / letter)) for label in labels]
+    longest = max((len(line) for parts in broken for line in parts), default=1)
+    fitting = max(1, int(width / (letter * longest + rest)))
+    rows = max(1, math.ceil(len(labels) / fitting))
+    columns = math.ceil(len(labels) / rows)  # as even as can be: five of which four would fit stand as three and two
+    return ["\n".join(parts) for parts in broken], columns, rows * max(map(len, broken), default=1)
 
 
 def _outline(ids: NDArray[np.int64]) -> NDArray[np.bool_]:

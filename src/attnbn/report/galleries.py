@@ -15,7 +15,7 @@ from torch import Tensor
 from attnbn.report.comparison import comparison_headings, comparison_row, stacked_headings, stacked_rows
 from attnbn.report.figures import Row
 from attnbn.report.gallery import choose, highest, lowest
-from attnbn.report.html import percent
+from attnbn.report.html import Page, percent
 from attnbn.report.views import Views, class_ious, image_mious, spill
 
 _Figure = Callable[[Tensor], Tensor]
@@ -47,6 +47,10 @@ class Compared:
     def side(self) -> int:
         """Pixels of a picture's longer side on the page: the more columns, the smaller."""
         return 320 if len(self.models) <= BESIDE else 240
+
+    def add(self, page: Page, rows: Sequence[Row], caption: str) -> None:
+        """Add rows of the next four to a page, with the colours of the masks' classes."""
+        page.gallery(self.headings, rows, caption, self.side, self.views.dataset.classes)
 
     def even_steps(self, count: int) -> list[Row]:
         """Photographs at even steps from the largest gain in mean IoU to the largest loss."""

@@ -15,13 +15,16 @@ from importlib.resources import files
 from pathlib import Path
 
 from attnbn.io.atomic import write_text
-from attnbn.report.figures import INK, Row, compact
+from attnbn.report.figures import INK, Row, class_hex, compact
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """What browsers hold the page to, should a name become markup in spite of all: no script runs, nothing is fetched or sent."""
 
 _NUMBER = re.compile(r"[-+−]?[\d.,]+( ?%)?( ?± ?[\d.,]+)?|–")
 _IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+DENSE = 10
+"""Columns from which on a table is set closer."""
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -106,8 +109,9 @@ class Page:
         for r, row in enumerate(rows):
             cells = (f"<strong>{escape(t)}</strong>" if (r, c) in strong else escape(t) for c, t in enumerate(row))
             body.append("<tr>" + "".join(f"<td{kind[c]}>{cell}</td>" for c, cell in enumerate(cells)) + "</tr>")
-        title = f"<caption>{escape(caption)}</caption>" if caption else ""
-        table = f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+        title = f"<caption><span>{escape(caption)}</span></caption>" if caption else ""
+        opening = '<table class="dense">' if len(header) >= DENSE else "<table>"
+        table = f"{opening}{title}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
         return self._add(f'<div class="scroll">{table}</div>')
 
     def figure(self, data: bytes, caption: str = "", alt: str = "") -> Page:
@@ -126,7 +130,14 @@ class Page:
         parts = (f"<figure><strong>{escape(title)}</strong>{_picture(data, title)}</figure>" for data, title in charts)
         return self._add(f'<div class="charts">{"".join(parts)}</div>')
 
-    def gallery(self, headings: Sequence[str], rows: Sequence[Row], caption: str = "", side: int = 480) -> Page:
+    def gallery(
+        self,
+        headings: Sequence[str],
+        rows: Sequence[Row],
+        caption: str = "",
+        side: int = 480,
+        classes: Sequence[str] = (),
+    ) -> Page:
         """Add photographs in rows, each in several views with a small line under it.
 
         Args:
@@ -135,6 +146,7 @@ class Page:
                 leaves its place free.
             caption: Under the gallery.
             side: Pictures are at most so many pixels wide and high.
+            classes: Names of the classes; those that stand in a picture in their colour are named over the gallery.
 
         Raises:
             ValueError: A row has another number of pictures than there are headings.
@@ -153,7 +165,13 @@ class Page:
                 parts.append(f"<div>{_picture(compact(cell.picture, side), f'{heading}: {row.title}')}{note}</div>")
         title = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         grid = f'<div class="gallery" style="--columns:{len(headings)}">{"".join(parts)}</div>'
-        return self._add(f'<figure class="wide"><div class="scroll">{grid}</div>{title}</figure>')
+        keys = _keys(rows, classes)
+        return self._add(f'<figure class="wide">{keys}<div class="scroll">{grid}</div>{title}</figure>')
+
+    def made_by(self, command: str, versions: Mapping[str, str]) -> Page:
+        """End with the command that made the page and the versions of what it ran on."""
+        self.heading("How to make this page").code(command)
+        return self.paragraph(", ".join(f"{name} {version}" for name, version in versions.items()))
 
     def render(self) -> str:
         """The whole page as HTML text."""
@@ -183,6 +201,15 @@ class Page:
 
 def _paragraph(text: str, kind: str = "") -> str:
     return f"<p{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}>{escape(text)}</p>" if text else ""
+
+
+def _keys(rows: Sequence[Row], classes: Sequence[str]) -> str:
+    """A line of colours and class names for the classes that a gallery's pictures show."""
+    if not classes:
+        return ""
+    shown = sorted({index for row in rows for cell in row.cells for index in cell.classes})
+    keys = (f'<span><span style="background:{class_hex(i)}"></span>{escape(classes[i])}</span>' for i in shown)
+    return f'<p class="keys">{"".join(keys)}</p>' if shown else ""
 
 
 def _picture(data: bytes, alt: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from attnbn.data.dataset import ImageDataset
 from attnbn.evaluation.confusion import confusion_matrix, mean_iou
 from attnbn.report.bars import Bar, bar_chart
-from attnbn.report.figures import Cell, Row, mask_picture
+from attnbn.report.figures import Cell, Row, mask_cell
 from attnbn.report.gallery import choose, lowest
 from attnbn.report.html import Page, percent
 from attnbn.report.tables import spread
@@ -63,6 +63,7 @@ class MaskReport:
             ``S×(N+1)×(N+1)``.
         mask_of: ``(row's place, name) -> mask`` uint8 ``H×W`` of the first seed.
         split: What was scored.
+        versions: Of the packages that it was made with.
     """
 
     title: str
@@ -73,17 +74,18 @@ class MaskReport:
     counts: tuple[Tensor, Tensor]
     mask_of: Callable[[int, str], Tensor]
     split: str
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, path: str | Path) -> None:
         """Write the page."""
         page = Page(self.title, self.lead)
         page.facts({row.name: f"{spread(one['miou'] for one in row.masks)} %" for row in self.rows})
-        page.code(self.command)
         self._table(page)
         bars = [Bar(row.name, [one["miou"] for one in row.masks], row.published) for row in self.rows]
         page.figure(bar_chart(bars, x_label=f"mIoU on {self.split} after the CRF"), "Masks of each row")
         self._classes(page)
         self._galleries(page)
+        page.made_by(self.command, self.versions)
         page.write(path)
 
     def _table(self, page: Page) -> None:
@@ -132,11 +134,13 @@ class MaskReport:
             self._rows(chosen),
             f"At even steps from the largest gain in mean IoU of {self.rows[-1].name} over {self.rows[0].name} to the largest "
             "loss. Background is grey, void white.",
+            classes=self.dataset.classes,
         )
         worst = dict(zip(names, last.tolist(), strict=True))
         titles = {name: f"{name}: {percent(worst[name])} % mIoU" for name in lowest(worst, FAILURES)}
         page.heading("Failures")
-        page.gallery(headings, self._rows(titles), f"The photographs with the lowest mean IoU of {self.rows[-1].name}.")
+        text = f"The photographs with the lowest mean IoU of {self.rows[-1].name}."
+        page.gallery(headings, self._rows(titles), text, classes=self.dataset.classes)
 
     def _rows(self, titles: Mapping[str, str]) -> list[Row]:
         rows = []
@@ -145,7 +149,7 @@ class MaskReport:
             image = sample.image.as_subclass(Tensor)
             assert sample.mask is not None
             photograph = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
-            cells = [Cell(photograph), Cell(mask_picture(image, sample.mask.as_subclass(Tensor)))]
+            cells = [Cell(photograph), mask_cell(image, sample.mask.as_subclass(Tensor))]
             cells += [self._cell(image, sample.mask, self.mask_of(place, name)) for place in range(len(self.rows))]
             rows.append(Row(title, cells))
         return rows
@@ -153,4 +157,4 @@ class MaskReport:
     def _cell(self, image: Tensor, truth: Tensor, mask: Tensor) -> Cell:
         """A mask over its photograph, with its mean IoU there."""
         counts = confusion_matrix(mask, truth.as_subclass(Tensor), len(self.dataset.classes) + 1)
-        return Cell(mask_picture(image, mask), f"{percent(float(mean_iou(counts)))} % mIoU")
+        return mask_cell(image, mask, f"{percent(float(mean_iou(counts)))} % mIoU")

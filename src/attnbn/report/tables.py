@@ -100,7 +100,7 @@ def main_table(
         table.append(["the same trunk, trained on masks", percent(ceiling["miou"]), *filled, time])
     seeds = max(len(row.runs) for row in rows)
     over = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
-    theirs = f". {source}" if published and source else ""
+    theirs = f"; {source}" if published and source else ""
     given = " “Labels given” is the mIoU of the maps of the classes that are there, as if recognition were perfect."
     page.table(header, table, f"Figures on the {split} split in per cent{over}{theirs}.{given}")
 
@@ -118,12 +118,13 @@ def class_table(page: Page, rows: Sequence[ReportRow]) -> None:
         return
     names = list(scored[0].figures[0]["iou"])
     means = {name: [row.class_iou(name) for row in scored] for name in names}
+    best = {name: percent(max(known(means[name]), default=None)) for name in names}
     table: list[list[str]] = []
     strong = set()
     for place, row in enumerate(scored):
         for column, name in enumerate(names, start=1):
-            best = max(known(means[name]), default=None)
-            if len(scored) > 1 and best and means[name][place] == best:
+            # as shown: of two that look the same one alone would be bold for what nobody sees
+            if len(scored) > 1 and percent(means[name][place]) == best[name] not in (percent(0), percent(None)):
                 strong.add((len(table), column))
         table.append(
             [row.name, *(spread((figures["iou"] or {}).get(name) for figures in row.figures) for name in names)]

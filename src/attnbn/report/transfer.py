@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from torch import Tensor
 
 from attnbn.evaluation.classification import said_classes
 from attnbn.io.errors import InputError
+from attnbn.io.json_file import read_object
+from attnbn.io.reading import check_file, check_filled
 
 TRANSFER, TENSORS = "transfer.json", "transfer.safetensors"
 
@@ -74,7 +75,9 @@ def read_transfer(folder: Path) -> Transfer:
         InputError: They are not there, cannot be read, or do not fit together.
     """
     try:
-        figures = json.loads((folder / TRANSFER).read_text(encoding="utf-8"))
+        figures = read_object(folder / TRANSFER, "a run's figures on both domains", largest=None)
+        check_file(folder / TENSORS, "file of tensors")
+        check_filled(folder / TENSORS, "file of tensors")
         tensors = load_file(folder / TENSORS)
         source = _seen(figures["source_names"], tensors, "source_", figures["validation"])
         target = _seen(figures["names"], tensors, "", figures)

@@ -129,25 +129,33 @@ def with_deviation(line: Line | None) -> str:
 
 
 def main_table(page: Page, results: Results) -> None:
-    """Rows by setting, a column for each direction; the paper's figures beside ours, or beneath where there are several."""
-    columns, rows = results.columns, list(results.rows)
-    beside = len(columns) == 1
+    """Rows by setting; the mean over the directions and its gain, then each direction.
+
+    The paper's figures stand beside ours, or beneath where there are several directions.
+    """
+    *directions, whole = results.columns
+    columns, rows = [whole, *directions], list(results.rows)
+    beside = not directions
     published = any(results.published(row, column) is not None for row in rows for column in columns)
-    header = ["setting", "row", *map(arrow, columns), *["paper"] * (beside and published), "gain"]
+    header = ["setting", "row", arrow(whole), *["paper"] * (beside and published), "gain", *map(arrow, directions)]
     table: list[list[str]] = []
     places = {}
     earlier = ""
     for row in rows:
         places[row] = len(table)
         setting = results.group(row)
-        cells = [with_deviation(results.line(row, column)) for column in columns]
-        papers = [percent(results.published(row, column)) for column in columns]
-        first = ["" if setting == earlier else setting, results.rows[row]]
-        table.append([*first, *cells, *(papers if beside and published else []), results.gain(row)])
+        mean, *cells = (with_deviation(results.line(row, column)) for column in columns)
+        paper, *papers = (percent(results.published(row, column)) for column in columns)
+        first = ["" if setting == earlier else setting, results.rows[row], mean]
+        table.append([*first, *[paper] * (beside and published), results.gain(row), *cells])
         if not beside and any(results.published(row, column) is not None for column in columns):
-            table.append(["", "paper", *papers, "–"])
+            table.append(["", "paper", paper, "–", *papers])
         earlier = setting
-    strong = {(places[row], 2 + place) for place, column in enumerate(columns) for row in best(results, column)}
+    at = {column: place for place, column in enumerate(directions, start=4)} | {whole: 2}
+    strong = {(places[row], at[column]) for column in columns for row in best(results, column)}
+    count, *counts = (_images(results, column) for column in columns)
+    if {count, *counts} != {"–"}:
+        table.append(["", "number of test images", count, *["–"] * (beside and published), "–", *counts])
     seeds = max((line["seeds"] for line in results.content["summary"]), default=0)
     over = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ""
     where = "" if beside else " in the mean over the directions"
@@ -160,11 +168,18 @@ def main_table(page: Page, results: Results) -> None:
     )
 
 
+def _images(results: Results, direction: Direction) -> str:
+    """How many of the target's images a direction's rows are tested on; a dash while none is."""
+    own = (line for line in results.content["rows"] if (line["source"], line["target"]) == direction)
+    return ", ".join(f"{count:,}" for count in dict.fromkeys(line.get("images") for line in own) if count) or "–"
+
+
 def best(results: Results, column: Direction) -> list[str]:
-    """The rows with the highest mean in a column, if there is anything to be better than."""
+    """The rows that show the highest mean of a column, if there is anything to be better than."""
     lines = {row: results.line(row, column) for row in results.rows}
     means = {row: line["mean"] for row, line in lines.items() if line is not None and line["mean"] is not None}
-    return [row for row, mean in means.items() if mean == max(means.values())] if len(means) > 1 else []
+    highest = percent(max(means.values(), default=None))
+    return [row for row, mean in means.items() if percent(mean) == highest] if len(means) > 1 else []
 
 
 def trials_table(page: Page, results: Results, direction: Direction) -> None:
@@ -179,7 +194,7 @@ def trials_table(page: Page, results: Results, direction: Direction) -> None:
                 continue
             if line["chosen"]:
                 strong |= {(len(table), column) for column in range(1, 4)}
-            loss = "–" if line["source_loss"] is None else f"{line['source_loss']:.4f}"
+            loss = "diverged" if line["source_loss"] is None else f"{line['source_loss']:.4f}"
             title = "" if row == earlier else label
             table.append([title, in_words(line["trial"]), loss, percent(line["source_value"])])
             earlier = row
@@ -201,9 +216,9 @@ def oracle_table(page: Page, results: Results) -> None:
             values = [own.get(direction) for direction in results.directions]
             whole = values if None not in values else []
             mean = [spread([statistics.mean(known(whole))]) if whole else "–"]
-            table.append([label, *map(percent, values), *(mean if len(results.columns) > 1 else [])])
+            table.append([label, *(mean if len(results.columns) > 1 else []), *map(percent, values)])
     if table:
-        header = ["oracle", *map(arrow, results.columns)]
+        header = ["oracle", *[MEAN] * (len(results.columns) > 1), *map(arrow, results.directions)]
         page.table(
             header,
             table,
