@@ -2,8 +2,9 @@
 
 Each trial carries out a small job, kills it with ``SIGKILL`` (half of the times at a random moment, else just before or in the
 middle of a change of a file), lets it go on by the documented way, perhaps kills it again, and compares everything that it
-has written, times aside. Finished trials stand in ``DIR/trials.jsonl``: the same command goes on with the rest. Other faults
-(``--faults``) follow once each: a full disk, data that vanish, a loader process that dies, and so on.
+has written, times aside. Finished trials stand in ``DIR/trials.jsonl``: the same command goes on with the rest, another seed
+needs another DIR. Other faults (``--faults``) follow once each: a full disk, data that vanish, a loader process that dies,
+and so on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-LINES, REFERENCE = "trials.jsonl", "references"
+LINES, REFERENCE, GIVEN = "trials.jsonl", "references", "given.json"
+LASTING = ("seed", "real")
+"""Options by which a trial of the same name and number would be another; with others the same DIR goes on."""
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -69,9 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse(arguments)
     output = Path(given.output).absolute()
     output.mkdir(parents=True, exist_ok=True)
+    claim(output, {name: getattr(given, name) for name in LASTING})
     campaign = Campaign(given, output)
     campaign.prepare()
-    campaign.kill()
+    ended = campaign.kill()
     results = campaign.results()
     if given.faults:
         others = output / "others.jsonl"
@@ -79,8 +83,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results["others"] = list(read(others).values())
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     show(results, markdown=given.markdown)
-    bad = results["kills"]["identical"] < results["kills"]["trials"]
+    bad = not ended or results["kills"]["identical"] < given.kills
     return int(bad or any(not one["good"] for one in results.get("others", ())))
+
+
+def claim(output: Path, given: dict[str, Any]) -> None:
+    """Refuse a folder whose trials were made otherwise.
+
+    Raises:
+        SystemExit: naming what was given then.
+    """
+    file = output / GIVEN
+    before = json.loads(file.read_text()) if file.is_file() else None
+    if before is None and not (output / LINES).is_file():
+        file.write_text(json.dumps(given) + "\n")
+    elif before != given:
+        told = ", ".join(f"--{name} {value}" for name, value in (before or {}).items()) or "unknown options"
+        raise SystemExit(f"expected another --output, for this one holds trials of {told}: {output}")
 
 
 class Campaign:
@@ -119,8 +138,8 @@ class Campaign:
             reference = self.references[name]
             print(f"{name}: {reference.seconds:.1f} s, changes {reference.changes} files unharmed", flush=True)
 
-    def kill(self) -> None:
-        """The trials that are not done yet, in several processes."""
+    def kill(self) -> bool:
+        """The trials that are not done yet, in several processes; whether each of these ended well."""
         done = read(self.lines)
         todo = [unit for unit in self.units if unit not in done]
         fork = multiprocessing.get_context("fork")
@@ -130,6 +149,7 @@ class Campaign:
             worker.start()
         for worker in workers:
             worker.join()
+        return not any(worker.exitcode for worker in workers)
 
     def _some(self, todo: list[tuple[str, int]], place: int) -> None:
         from harm.killing import trial
@@ -158,7 +178,8 @@ class Campaign:
             _row(name, [line for line in lines if line["job"] == name])
             for name in dict.fromkeys(name for name, _ in self.units)
         ]
-        return {"seed": self.given.seed, "rows": rows, "kills": _row("all", lines), "trials": lines}
+        asked = {"seed": self.given.seed, "asked": len(self.units)}
+        return {**asked, "rows": rows, "kills": _row("all", lines), "trials": lines}
 
 
 def _row(name: str, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -209,6 +230,7 @@ def show(results: dict[str, Any], *, markdown: bool) -> None:
     keys = ["job", "trials", "kills", "time", "file", "torn", "alone", "real", "identical"]
     rows = [[row[key] for key in keys] for row in [*results["rows"], results["kills"]]]
     print(measure.table(header, rows, markdown=markdown))
+    print(f"{results['kills']['identical']} of {results['asked']} trials ended with the same bytes")
     if others := results.get("others"):
         print()
         lines = [

@@ -183,7 +183,9 @@ def train_long(given: argparse.Namespace, device: torch.device, folder: Path) ->
         # few enough pictures that all are drawn, and kept, before the samples count
         data=DataConfig(source="scenes:source?count=48", target="scenes:target?count=48", size=given.size),
         model=ModelConfig(backbone="small", discriminator_width=16),
-        training=TrainingConfig(steps=given.steps, batch_size=4, checkpoint_every=max(1, given.every_steps // 2)),
+        training=TrainingConfig(
+            steps=given.steps, batch_size=4, checkpoint_every=max(1, given.every_steps // 2), checkpoint_share=1
+        ),
         output=str(folder / "run"),
         device=device.type,
         workers=given.workers,

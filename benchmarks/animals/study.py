@@ -20,15 +20,12 @@ from typing import Any
 
 from attnbn.config import RunConfig, check_config
 from attnbn.experiments.parallel import run_jobs
-from attnbn.experiments.rows import Run, check_earlier, job, preflight, train_once
-from attnbn.experiments.runner import Watch, quiet
+from attnbn.experiments.rows import DIVERGED, DIVERGED_NOTE, Run, check_earlier, job, preflight
 from attnbn.experiments.studies import BENCH, STUDIES, recipe_settings
 from attnbn.io.atomic import write_json
-from attnbn.io.errors import RunError
+from attnbn.io.errors import AttnbnError
 
 STUDY = STUDIES["animals"]
-FAILED, FAILURE = "failed", "failed.json"
-"""Key and file of why a trial has no figures."""
 
 
 @dataclass(frozen=True)
@@ -132,19 +129,6 @@ def configure(trial: Trial, options: argparse.Namespace) -> Run:
     return Run(trial.row, options.seed, config)
 
 
-def attempt(config: RunConfig, overwrite: bool, watch: Watch = quiet) -> dict[str, Any]:
-    """A trial; one that diverges is a result too, and no reason to leave out those behind it."""
-    assert config.output is not None
-    note = Path(config.output) / FAILURE
-    if note.is_file():
-        return dict(json.loads(note.read_text()))
-    try:
-        return train_once(config, overwrite, watch)
-    except RunError as error:
-        write_json(note, {FAILED: str(error)})
-        return {FAILED: str(error)}
-
-
 def run(trials: Sequence[Trial], options: argparse.Namespace) -> None:
     """Train what is not yet trained, saying what is done."""
     runs = [configure(trial, options) for trial in trials]
@@ -154,8 +138,8 @@ def run(trials: Sequence[Trial], options: argparse.Namespace) -> None:
     began = time.monotonic()
 
     def done(place: int, result: dict[str, Any]) -> None:
-        if FAILED in result:
-            print(f"{time.monotonic() - began:6.0f} s  {trials[place].name}: {result[FAILED]}", flush=True)
+        if DIVERGED in result:
+            print(f"{time.monotonic() - began:6.0f} s  {trials[place].name}: {result[DIVERGED]}", flush=True)
             return
         figures = result["selection"]
         print(
@@ -165,7 +149,7 @@ def run(trials: Sequence[Trial], options: argparse.Namespace) -> None:
             flush=True,
         )
 
-    jobs = [replace(job(one, False, lambda progress: None, steps), call=attempt) for one in runs]
+    jobs = [job(one, False, lambda progress: None, steps, on_trial=True) for one in runs]
     run_jobs(jobs, options.processes, done)
 
 
@@ -182,10 +166,11 @@ def collect(output: Path) -> list[dict[str, Any]]:
             record = {"trial": trial.name, "row": trial.row, "shown": trial.shown, "seed": int(seed)}
             record |= {key: figures[key] for key in ("miou", "mean_ap", "iou", "ap", "threshold")}
             record["given"] = figures["given_labels"]["miou"]
-            records.append(record | {"seconds": result["seconds"], "versions": result["versions"]})
+            record |= {"seconds": result["seconds"], "resumed": "seconds_since_resume_at_step" in result}
+            records.append(record | {"versions": result["versions"]})
         records += [
             {"trial": trial.name, "row": trial.row, "shown": trial.shown, **json.loads(path.read_text())}
-            for path in sorted(output.glob(f"{trial.name}-*/{FAILURE}"))
+            for path in sorted(output.glob(f"{trial.name}-*/{DIVERGED_NOTE}"))
         ]
     return records
 
@@ -197,11 +182,11 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
     for trial in trials():
         base = by_name.get(next(other.name for other in trials() if other.row == trial.row))
         record = by_name.get(trial.name)
-        if record is not None and FAILED in record:
+        if record is not None and DIVERGED in record:
             lines.append(f"| {trial.shown} | diverged | – | – | – |")
         elif record is not None and base is not None:
             cells = [_changed(record, base, key) for key in ("miou", "given", "mean_ap")]
-            cells.append(f"{record['seconds']:.0f}")
+            cells.append(f"{'> ' * record['resumed']}{record['seconds']:.0f}")  # resumed: since then alone
             lines.append(f"| {trial.shown} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -222,12 +207,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2, help="trials at a time (default 2)")
     parser.add_argument("--precision", default="bf16-mixed", help="default bf16-mixed")
     options = parser.parse_args(arguments)
-    if options.what == "table":
-        records = collect(Path(options.output))
-        write_json(Path(options.output) / "study.json", records)
-        print(table(records))
-    else:
-        run(trials(), options)
+    try:
+        if options.what == "table":
+            records = collect(Path(options.output))
+            write_json(Path(options.output) / "study.json", records)
+            print(table(records))
+        else:
+            run(trials(), options)
+    except AttnbnError as error:
+        print(f"study.py: {error}", file=sys.stderr)
+        return error.exit_status
     return 0
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 OUT = "out"
 SOURCE, TARGET = "scenes:source?count=20", "scenes:target?count=14"
 _TRAINING = ["--training.batch_size", "4", "--data.size", "64", "--device", "cpu"]
-_OFTEN = ["--training.checkpoint_every", "3", "--training.log_every", "2"]
+_OFTEN = ["--training.checkpoint_every", "3", "--training.checkpoint_share", "1", "--training.log_every", "2"]
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,15 @@ _ADAPT = {
     "data": {"hold_out": 0.3, "test_split": "test", "size": 32},
     "model": {"backbone": "small", "upsample": 4, "discriminator_width": 4},
     "loss": {"attention": 1, "background": 1, "adversarial": 0.01},
-    "training": {"steps": 8, "lr": 0.02, "head_lr": 20, "batch_size": 4, "checkpoint_every": 2, "log_every": 1},
+    "training": {
+        "steps": 8,
+        "lr": 0.02,
+        "head_lr": 20,
+        "batch_size": 4,
+        "checkpoint_every": 2,
+        "checkpoint_share": 1,
+        "log_every": 1,
+    },
     "compare": {
         "title": "Two looks",
         "metric": "accuracy",

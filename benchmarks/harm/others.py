@@ -36,24 +36,23 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
-def one_line(ended: Ended, status: int | tuple[int, ...], *words: str) -> str | None:
+def one_line(ended: Ended, status: int, *words: str) -> str | None:
     """What is wrong with how a command ended: its status, a traceback, or words that its last line lacks."""
-    wanted = (status,) if isinstance(status, int) else status
     last = ended.said.strip().splitlines()[-1] if ended.said.strip() else ""
-    if ended.status not in wanted:
-        return f"status {ended.status}, expected {wanted[0]}: {last[-300:]}"
+    if ended.status != status:
+        return f"status {ended.status}, expected {status}: {last[-300:]}"
     if "Traceback" in ended.said:
         return f"a traceback: {ended.said[-600:]}"
     missing = [word for word in words if word not in last]
     return f"{missing[0]!r} is not said: {last[-300:]}" if missing else None
 
 
-def to_the_end(job: Job, folder: Path, files: dict[str, bytes]) -> str | None:
-    """Let it go on; what is wrong with its end."""
+def to_the_end(job: Job, folder: Path, files: dict[str, bytes], *, stopped: bool = False) -> str | None:
+    """Let it go on; what is wrong with its end. Stopped: on request, see :func:`~harm.same.differences`."""
     ended = run(job.again(folder), folder)
     if wrong := one_line(ended, 0):
         return f"going on: {wrong}"
-    found = differences(files, folder / OUT)
+    found = differences(files, folder / OUT, stopped=stopped)
     return "; ".join(found) if found else None
 
 
@@ -304,8 +303,11 @@ def clock(by: float, steady: bool) -> Callable[..., Outcome]:
     return trial
 
 
-def stopped(number: int, status: tuple[int, ...], twice: bool = False) -> Callable[..., Outcome]:
-    """A signal after a random time; twice: the second while the first's step is not yet done, and late enough to be meant."""
+def stopped(number: int, status: int, *, twice: bool = False, group: bool = False) -> Callable[..., Outcome]:
+    """A signal after a random time; twice: the second while the first's step is not yet done, and late enough to be meant.
+
+    To the process, or to its group with the processes that read for it.
+    """
 
     def trial(job: Job, reference: Reference, folder: Path, dice: random.Random) -> Outcome:
         def slow() -> None:
@@ -333,7 +335,7 @@ def stopped(number: int, status: tuple[int, ...], twice: bool = False) -> Callab
                 with _begun(job, folder) as child:
                     pass
                 child.ended_within(dice.uniform(0, reference.seconds / 2))
-            child.signal(number)
+            child.signal(number, group=group)
             ended = child.end(60)
             if ended.status != 0:
                 break
@@ -341,34 +343,30 @@ def stopped(number: int, status: tuple[int, ...], twice: bool = False) -> Callab
         wrong = one_line(ended, status)
         (folder / "waits").unlink(missing_ok=True)
         told = "stopped" if twice or "checkpoint" not in last else "stopped with a checkpoint"
-        return said(wrong or to_the_end(job, folder, reference.files), f"{told}, status {ended.status}, goes on")
+        wrong = wrong or to_the_end(job, folder, reference.files, stopped=True)
+        return said(wrong, f"{told}, status {ended.status}, goes on")
 
     return trial
 
 
-_TERM, _INT = (143, -signal.SIGTERM), (130,)
+_TERM, _INT = 143, 130
+_LOOKING = ("attend", "saliency", "cues", "segment predict")
+_EVERY = ("train", "segment train", "adapt", *_LOOKING)
 TRIALS: list[tuple[str, Callable[..., Outcome], tuple[str, ...]]] = [
-    ("disk full", full_disk, ("train", "segment train", "adapt", "attend", "saliency", "cues", "segment predict")),
+    ("disk full", full_disk, _EVERY),
     ("metrics cannot grow", metrics_full, ("train", "segment train")),
-    (
-        "output read-only",
-        read_only,
-        ("train", "segment train", "adapt", "attend", "saliency", "cues", "segment predict"),
-    ),
+    ("output read-only", read_only, _EVERY),
     ("photograph vanishes", spoilt_data(vanish=True), ("train, files", "attend", "saliency")),
     ("photograph is cut off", spoilt_data(vanish=False), ("train, files", "attend", "saliency")),
     ("reading process killed", worker_killed, ("train", "attend", "saliency")),
     ("NaN in the weights", not_finite, ("train", "segment train")),
-    ("two at once", two_at_once, ("train", "segment train", "adapt", "attend", "saliency", "cues", "segment predict")),
+    ("two at once", two_at_once, _EVERY),
     ("clock a day back", clock(-DAY, steady=False), ("train", "attend")),
     ("clock a day forward", clock(DAY, steady=False), ("train", "attend")),
     ("steady clocks a day back", clock(-DAY, steady=True), ("train", "adapt")),
-    (
-        "SIGTERM",
-        stopped(signal.SIGTERM, _TERM),
-        ("train", "segment train", "adapt", "attend", "cues", "segment predict"),
-    ),
-    ("Ctrl-C", stopped(signal.SIGINT, _INT), ("train", "adapt", "attend", "saliency", "cues", "segment predict")),
+    ("SIGTERM", stopped(signal.SIGTERM, _TERM), _EVERY),
+    ("SIGTERM to the group", stopped(signal.SIGTERM, _TERM, group=True), ("train", "segment train", *_LOOKING)),
+    ("Ctrl-C", stopped(signal.SIGINT, _INT), ("train", "adapt", *_LOOKING)),
     ("Ctrl-C twice", stopped(signal.SIGINT, _INT, twice=True), ("train",)),
 ]
 

@@ -135,7 +135,9 @@ def _work(words: list[str], folder: Path, log: Path, inside: Callable[[], None] 
     sys.stdin = open(os.devnull)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     from attnbn.cli.main import main
+    from attnbn.io.stopping import stop_cleanly
 
+    stop_cleanly()
     if inside is not None:
         inside()
     try:

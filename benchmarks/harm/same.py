@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 TIMES = {"time", "seconds", "images_per_second", "seconds_since_resume_at_step"}
 """Keys whose values say when, how fast or in how many goes something was done."""
+
+_CHECKPOINT = re.compile(r"(^|/)checkpoints/(?P<step>step-\d+)/")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -41,16 +44,33 @@ def _without(value: Any) -> Any:
     return [_without(inner) for inner in value] if isinstance(value, list) else value
 
 
-def differences(reference: dict[str, bytes], folder: Path) -> list[str]:
-    """What a folder has too much, too little or otherwise than the contents of another; empty where they are the same."""
+def differences(reference: dict[str, bytes], folder: Path, *, stopped: bool = False) -> list[str]:
+    """What a folder has too much, too little or otherwise than the contents of another; empty where they are the same.
+
+    Args:
+        reference: The other's, from :func:`contents`.
+        folder: The folder.
+        stopped: It was asked to stop once: the checkpoint written for that may be among the newest two, which are kept.
+    """
     try:
         came = contents(folder)
     except ValueError as error:
         return [f"JSON that cannot be read: {error}"]
+    if stopped:
+        reference, came = _newest(reference), _newest(came)
     lines = [f"missing: {name}" for name in reference if name not in came]
     lines += [f"left over: {name}" for name in came if name not in reference]
     lines += [f"differs: {name}" for name in came if name in reference and came[name] != reference[name]]
     return lines or [line for path in sorted(folder.rglob("metrics.jsonl")) for line in _order(path)]
+
+
+def _newest(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Without the checkpoints of each run before its newest."""
+    steps = {name: (name[: found.start()], found["step"]) for name in files if (found := _CHECKPOINT.search(name))}
+    newest: dict[str, str] = {}
+    for run, step in steps.values():
+        newest[run] = max(step, newest.get(run, step))
+    return {name: data for name, data in files.items() if name not in steps or newest[steps[name][0]] == steps[name][1]}
 
 
 def _order(metrics: Path) -> list[str]:
