@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from attnbn.cli import progress
+from attnbn.training.loop import Progress
 
 
 class Terminal(io.StringIO):
@@ -63,3 +64,18 @@ def test_one_of_several_processes_shows_it(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setenv("RANK", "1")
     with progress.bar() as step:
         assert step is None
+
+
+def test_a_training_tells_the_time_left_once_it_can(clock: list[float]) -> None:
+    said = io.StringIO()
+    report = progress.TrainingDisplay(said).titled("AttnBN")
+    clock[0] += 60  # features are kept before the first step
+    for step in (10, 20, 30, 40):
+        report(Progress(step, 40, {"source_cl": 0.5}, 100.0))
+        clock[0] += 30
+    assert said.getvalue().splitlines() == [
+        "AttnBN 10/40  source_cl 0.500  100 images/s",
+        "AttnBN 20/40  source_cl 0.500  100 images/s  1:00 left",
+        "AttnBN 30/40  source_cl 0.500  100 images/s  0:30 left",
+        "AttnBN 40/40  source_cl 0.500  100 images/s  0:00 left",
+    ]

@@ -176,8 +176,9 @@ class _PlainLines:
             self.first, self.begun = progress.step, now
         if now - self.shown >= PLAIN_SECONDS or progress.step == progress.steps:
             self.shown = now
-            done = max(progress.step - self.first, 1)
-            left = (now - self.begun) / done * (progress.steps - progress.step)
-            place = f"{self.title} {progress.step}/{progress.steps}"
-            speed = f"{progress.images_per_second:.0f} images/s"
-            self.display.say(f"{place}  {_terms(progress)}  {speed}  {duration(left)} left")
+            parts = [f"{self.title} {progress.step}/{progress.steps}", _terms(progress)]
+            parts.append(f"{progress.images_per_second:.0f} images/s")
+            if done := progress.step - self.first:  # one report alone does not say how long the next takes
+                left = (now - self.begun) / done * (progress.steps - progress.step)
+                parts.append(f"{duration(left)} left")
+            self.display.say("  ".join(parts))
