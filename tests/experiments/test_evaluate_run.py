@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from attnbn.cli.main import main
+from attnbn.data.classes import VOC_CLASSES
 from attnbn.data.open import open_dataset
 from attnbn.evaluation.confusion import confusion_matrix, mean_iou
 from attnbn.experiments.evaluate import evaluate_run
@@ -96,3 +99,41 @@ def test_attend_takes_the_same_options(run: Path, tmp_path: Path) -> None:
     assert {key: manifest[key] for key in LOOK} == LOOK
     with np.load(output / "maps" / "photo.npz", allow_pickle=False) as stored:
         assert stored["maps"].shape[1:] == (40, 50)
+
+
+@pytest.fixture
+def binary(tmp_path: Path) -> str:
+    """A photograph of each of three animals in VOC's layout, whose masks say object (1) and background alone."""
+    root = tmp_path / "voc"
+    for place in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation", "ImageSets/Main"):
+        (root / place).mkdir(parents=True)
+    mask = np.zeros((40, 40), dtype=np.uint8)
+    mask[10:30, 10:30] = VOC_CLASSES.index("cat") + 1
+    rng = np.random.default_rng(0)
+    for name in ("cat", "cow", "dog"):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(root / f"JPEGImages/{name}.jpg")
+        Image.fromarray(mask).save(root / f"SegmentationClass/{name}.png")
+    (root / "ImageSets/Segmentation/dev.txt").write_text("cat\ncow\ndog\n")
+    for label in VOC_CLASSES:
+        lines = (f"{name} {1 if name == label else -1}\n" for name in ("cat", "cow", "dog"))
+        (root / f"ImageSets/Main/{label}_dev.txt").write_text("".join(lines))
+    return f"voc:{root}"
+
+
+def test_masks_that_never_show_a_labelled_class_are_told(
+    binary: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "attnbn: no mask of dev shows cow, dog, though photographs are labelled so: are its masks class ids?"
+    said += " (attnbn check-data)"
+    settings = [
+        "--data.target", binary, "--data.target_split", "dev", "--data.selection_split", "dev", "--data.classes", "cat,cow,dog",
+        "--data.size", "64", "--data.views", "0", "--model.weights", "null", "--model.freeze", "0", "--training.steps", "2",
+        "--training.batch_size", "2", "--workers", "0", "--device", "cpu",
+    ]  # fmt: skip
+    run = str(tmp_path / "run")
+    assert main(["train", "--config", "animals-grad-cam", *settings, "--output", run]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert main(["evaluate", run, "--target", binary, "--split", "dev", "--device", "cpu"]) == 0
+    assert capsys.readouterr().err.splitlines() == [said]
+    assert main(["reproduce", "animals", "--rows", "grad-cam", *settings, "--output", str(tmp_path / "study")]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == said

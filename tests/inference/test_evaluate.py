@@ -2,13 +2,16 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
 from torch import nn
+from torchvision import tv_tensors
 
+from attnbn.data.dataset import ImageDataset, Sample
 from attnbn.evaluation.confusion import confusion_matrix, iou, mean_iou, precision, recall
 from attnbn.evaluation.direct import ThresholdCurve, combine
 from attnbn.inference.evaluate import evaluate, image_miou, segment, summary
@@ -16,7 +19,22 @@ from attnbn.inference.predict import full_size, predict
 from attnbn.io.errors import InputError
 
 KEYS = {"miou", "iou", "precision", "recall", "threshold", "threshold_split", "cross_fitted", "thresholds", "curve",
-        "mean_ap", "ap", "images", "broken", "given_labels"}  # fmt: skip
+        "mean_ap", "ap", "images", "broken", "given_labels", "unseen"}  # fmt: skip
+
+
+class Binary(ImageDataset):
+    """Pictures whose masks say object (1, the first class) and background alone."""
+
+    def __init__(self, pictures: ImageDataset) -> None:
+        super().__init__(
+            pictures.classes, pictures.names, pictures.labels, has_masks=pictures.has_masks, title=pictures.title
+        )
+        self.pictures = pictures
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.pictures[index]
+        assert sample.mask is not None
+        return replace(sample, mask=tv_tensors.Mask((sample.mask > 0).to(torch.uint8)))
 
 
 def matrix_by_hand(net: nn.Module, dataset: Any, threshold: dict[int, float] | float) -> torch.Tensor:
@@ -110,6 +128,17 @@ def test_without_masks_or_labels(net: nn.Module, make_pictures: Any) -> None:
     assert result["mean_ap"] is result["ap"] is None
     assert result["miou"] > 0
     assert result["threshold"] == 0.2
+
+
+def test_labelled_classes_that_no_mask_shows_are_named(net: nn.Module, make_pictures: Any) -> None:
+    assert summary(evaluate(net, make_pictures(6), size=32))["unseen"] == []
+    assert summary(evaluate(net, Binary(make_pictures(6)), size=32))["unseen"] == ["dog", "sheep"]
+    unlabelled = Binary(make_pictures(6))
+    unlabelled.labels[:, 2] = 0  # a class without photographs is missed by nobody
+    unlabelled.labels[:, 1] = float("nan")
+    assert summary(evaluate(net, unlabelled, size=32))["unseen"] == []
+    assert summary(evaluate(net, make_pictures(6, masks=False), size=32))["unseen"] == []
+    assert summary(evaluate(net, Binary(make_pictures(6, labels=False)), size=32))["unseen"] == []
 
 
 def test_bad_input(net: nn.Module, make_pictures: Any) -> None:

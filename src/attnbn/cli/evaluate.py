@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnbn.cli.options import add_devices, add_json, add_passes, add_run, add_skip_broken, parser, passes_of, share
-from attnbn.cli.outcome import say_broken
+from attnbn.cli.outcome import say_broken, say_unseen
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     if not figures:  # the first process speaks
         return
     say_broken(figures.pop("left_out"))
+    say_unseen(figures["unseen"], given.split)
     for line in (*figures_table(figures), *_how(figures)):
         print(line)
     if given.json:

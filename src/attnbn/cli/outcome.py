@@ -70,3 +70,13 @@ def say_unfinished(line: str | None) -> None:
     """Say on stderr that a run is still being trained, or was stopped; it is used all the same."""
     if line is not None:
         print(f"attnbn: {line}", file=sys.stderr)
+
+
+def say_unseen(classes: Sequence[str], split: str) -> None:
+    """Say on stderr which classes photographs of a split are labelled with and none of its masks shows."""
+    if classes:
+        print(
+            f"attnbn: no mask of {split} shows {', '.join(classes)}, though photographs are labelled so: are its masks class "
+            "ids? (attnbn check-data)",
+            file=sys.stderr,
+        )

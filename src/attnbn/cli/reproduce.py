@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbn.cli.options import Parser, count, parser, positive, separate
+from attnbn.cli.outcome import say_unseen
 from attnbn.experiments.studies import BENCH, BENCH_DETECTOR, STUDIES, Study, StudyRow, as_row
 from attnbn.io.errors import InputError
 
@@ -269,6 +270,8 @@ def main(arguments: Sequence[str]) -> None:
     print(
         f"\nmIoU in per cent on {results['split']}{fitted}; thresholds chosen on {', '.join(sorted(chosen)) or 'no split'}"
     )
+    unseen = {name: None for entry in results["rows"] for name in entry["unseen"] or ()}
+    say_unseen(tuple(unseen), results["split"])
     for line in [] if masks is None else ["", *mask_table(masks)]:
         print(line)
     print(f"look at {Path(given.output) / ('report.html' if masks is None else 'masks.html')}")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from attnbn.cli.outcome import say_unseen
 from attnbn.cli.settings import Command, parse_settings
 from attnbn.config import RunConfig
 
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str]) -> None:
         print("threshold: 0.2, the default: no data.selection_split was given to choose it on")
         return
     figures = results["selection"]
+    say_unseen(figures.get("unseen", ()), results["threshold_split"])  # results of an earlier version lack it
     print(f"threshold: {results['threshold']:.2f}, chosen on {results['threshold_split']} ({figures['images']} images)")
     print(f"mIoU {per_cent(figures['miou'])} (cross-fitted: each half scored at the other's threshold)", end="")
     print(f", mean AP {per_cent(figures['mean_ap'])}")

@@ -37,7 +37,7 @@ from attnbn.training.devices import check_device
 
 FIGURES = (
     "miou", "mean_ap", "given_labels", "iou", "ap", "precision", "recall", "threshold", "threshold_split", "cross_fitted",
-    "thresholds", "curve",
+    "thresholds", "curve", "unseen",
 )  # fmt: skip
 """Of a run's figures those that stand in the study's results."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attnbn.data.dataset import ImageDataset
 from attnbn.evaluation.average_precision import average_precision
-from attnbn.evaluation.confusion import confusion_matrix, figures_of, mean_iou
+from attnbn.evaluation.confusion import confusion_matrix, figures_of, in_truth, mean_iou
 from attnbn.evaluation.direct import THRESHOLDS, ThresholdCurve, combine, predicted_classes
 from attnbn.inference.layers import LAST
 from attnbn.inference.maps import Fuse, full_size
@@ -187,8 +187,9 @@ def summary(
     Returns:
         ``miou``, ``iou``, ``precision`` and ``recall`` by class name (``background`` included), ``threshold``,
         ``threshold_split``, ``cross_fitted``, ``thresholds``, ``curve`` (``threshold`` and ``miou`` of each point),
-        ``mean_ap``, ``ap`` by class name, ``images``, ``broken``, and ``given_labels``: ``miou``, ``iou``, ``precision`` and
-        ``recall`` as above, of the maps of the labelled classes (cross-fitted by themselves, else at the same threshold).
+        ``mean_ap``, ``ap`` by class name, ``images``, ``broken``, ``unseen``: the names of the classes that photographs are
+        labelled with and no mask has a pixel of, and ``given_labels``: ``miou``, ``iou``, ``precision`` and ``recall`` as above,
+        of the maps of the labelled classes (cross-fitted by themselves, else at the same threshold).
 
         Where a half is empty nothing can be cross-fitted: ``miou``, ``iou``, ``precision`` and ``recall`` are None, for
         at the split's own best threshold they would flatter.
@@ -223,9 +224,18 @@ def summary(
     if evaluation.labels is not None:
         ap = average_precision(evaluation.scores, evaluation.labels)
         result |= {"mean_ap": float(ap.nanmean()), "ap": _by_name(evaluation.classes, ap)}
-    result |= {"images": len(evaluation.scores), "broken": len(evaluation.broken)}
+    result |= {"images": len(evaluation.scores), "broken": len(evaluation.broken), "unseen": _unseen(evaluation)}
     cleaned: dict[str, Any] = without_nan(result)
     return cleaned
+
+
+def _unseen(evaluation: Evaluation) -> list[str]:
+    """Names of the classes that photographs are labelled with and no mask shows: empty or binary masks, most likely."""
+    if evaluation.curve is None or evaluation.labels is None:
+        return []
+    labelled = (evaluation.labels == 1).any(0)
+    shown = in_truth(evaluation.curve.at(evaluation.curve.thresholds[0]))[1:]
+    return [name for name, lost in zip(evaluation.classes, (labelled & ~shown).tolist(), strict=True) if lost]
 
 
 def segment(prediction: Prediction, threshold: float) -> Tensor:
