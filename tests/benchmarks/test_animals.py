@@ -14,12 +14,15 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from attnbn.data.classes import VOC_CLASSES
 from attnbn.data.images import voc_palette
+from attnbn.data.open import open_dataset
 from attnbn.io.errors import InputError
 
 ANIMALS = Path(__file__).parents[2] / "benchmarks" / "animals"
-MODULES = ("build", "verify", "composition", "originals", "pictures", "u2net")
+MODULES = ("build", "verify", "composition", "originals", "pictures", "u2net", "fifth")
 Load = Callable[[str], ModuleType]
+ANIMAL_CLASSES = ("cat", "cow", "dog", "horse", "sheep")
 
 TRAIN = {"2007_000001": ((500, 375), "cat person"), "2008_000002": ((100, 50), "cow")}
 DEV = {"2009_000003": ((400, 400), "dog"), "2009_000004": ((300, 500), "sheep"), "2009_000005": ((256, 100), "horse")}
@@ -205,6 +208,35 @@ class _Session:
     def run(self, _: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         red = inputs["in"][:, :1]
         return [red * 0 + 0.5 if self.constant else red]
+
+
+def test_a_fifth_kept_apart(
+    load: Load, built: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench, out = built.out / "VOC2012", tmp_path / "fifth"
+    names = [f"2010_{place:06}" for place in range(12)]
+    for label in VOC_CLASSES:
+        marks = {name: 1 if place % 3 == 0 and label == "cat" else -1 for place, name in enumerate(names)}
+        lines = "".join(f"{name} {mark:2}\n" for name, mark in marks.items())
+        (bench / "ImageSets" / "Main" / f"{label}_train.txt").write_text(lines)
+    (bench / "ImageSets" / "Main" / "train.txt").write_text("\n".join(names))
+    fifth = load("fifth")
+    assert fifth.main([str(bench), "--output", str(out)]) == 0
+    main = out / "ImageSets" / "Main"
+    apart = [names[0], names[5], names[10]]
+    assert (main / "fifth.txt").read_text().split() == apart
+    assert (main / "four.txt").read_text().split() == [name for name in names if name not in apart]
+    assert (main / "cat_fifth.txt").read_text().split() == [names[0], "1", names[5], "-1", names[10], "-1"]
+    assert (main / "cat_four.txt").read_text().count(" 1\n") == 3
+    dev = open_dataset(f"voc:{out}", split="dev", classes=ANIMAL_CLASSES, masks=True)
+    assert dev[0].mask is not None and list(dev.names) == list(DEV)
+    assert fifth.main([str(bench), "--output", str(out)]) == 2
+    assert "expected a new folder" in capsys.readouterr().err
+    assert fifth.main([str(bench.parent), "--output", str(tmp_path / "other")]) == 2
+    assert "with a folder JPEGImages, got none" in capsys.readouterr().err
+    (bench / "ImageSets" / "Main" / "dog_train.txt").write_text(f"{names[1]} -1\n")
+    assert fifth.main([str(bench), "--output", str(tmp_path / "other")]) == 2
+    assert "in their order: " in capsys.readouterr().err and not (tmp_path / "other").exists()
 
 
 @pytest.fixture
