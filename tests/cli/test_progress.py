@@ -79,3 +79,13 @@ def test_a_training_tells_the_time_left_once_it_can(clock: list[float]) -> None:
         "AttnBN 30/40  source_cl 0.500  100 images/s  0:30 left",
         "AttnBN 40/40  source_cl 0.500  100 images/s  0:00 left",
     ]
+
+
+def test_what_has_neither_losses_nor_a_speed_yet(clock: list[float]) -> None:
+    said = io.StringIO()
+    report = progress.TrainingDisplay(said).titled("saliency")
+    clock[0] += 60
+    report(Progress(1, 300, {}, 0.0))
+    clock[0] += 20
+    report(Progress(41, 300, {}, 2.0))
+    assert said.getvalue().splitlines() == ["saliency 1/300", "saliency 41/300  2 images/s  2:09 left"]

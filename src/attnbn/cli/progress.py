@@ -177,8 +177,8 @@ class _PlainLines:
         if now - self.shown >= PLAIN_SECONDS or progress.step == progress.steps:
             self.shown = now
             parts = [f"{self.title} {progress.step}/{progress.steps}", _terms(progress)]
-            parts.append(f"{progress.images_per_second:.0f} images/s")
+            parts.append(f"{progress.images_per_second:.0f} images/s" if progress.images_per_second else "")
             if done := progress.step - self.first:  # one report alone does not say how long the next takes
                 left = (now - self.begun) / done * (progress.steps - progress.step)
                 parts.append(f"{duration(left)} left")
-            self.display.say("  ".join(parts))
+            self.display.say("  ".join(part for part in parts if part))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -102,13 +103,15 @@ class MaskReproduction:
         target = run.config.data.target
         assert target is not None
         watch = self.classifiers.display.watch("saliency of the target")
-        write_saliency(
-            source,
-            list_sources([target], folder),
-            folder,
-            scale=0.5,
-            progress=lambda done, of: watch(Progress(done, of, {}, 0.0)),
-        )
+        begun: list[tuple[float, int]] = []
+
+        def made(done: int, of: int) -> None:
+            if not begun:
+                begun.append((time.monotonic(), done))
+            seconds, more = time.monotonic() - begun[0][0], done - begun[0][1]
+            watch(Progress(done, of, {}, more / seconds if more else 0.0))
+
+        write_saliency(source, list_sources([target], folder), folder, scale=0.5, progress=made)
         return str(folder)
 
     def _write(
