@@ -135,6 +135,21 @@ def test_from_the_command_line_to_the_page(tmp_path: Path, capsys: pytest.Captur
     assert "Failures" in (tmp_path / "out/report.html").read_text()
 
 
+def test_classifiers_on_the_way_to_masks_are_trained_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(
+        "animals-table3 --rows grad-cam --data.target scenes:target?count=24 --data.classes null --model.backbone small "
+        "--model.freeze 0 --data.size 48 --training.steps 2 --training.batch_size 2 --device cpu --workers 0 "
+        "--segment.model.network small --segment.data.size 48 --segment.training.steps 2 --segment.training.batch_size 2 "
+        "--segment.inference.crf.iterations 1 --segment.inference.scales [1.0] --segment.model.freeze 0"
+    )
+    for further in ([], ["--overwrite"], []):
+        assert main(["reproduce", *words, *further, "--output", str(tmp_path / "out")]) == 0
+        told = capsys.readouterr()
+        assert "before CRF" in told.out and "masks.html" in told.out
+        counts = [line for line in told.err.splitlines() if "1 runs are finished" in line]
+        assert len(counts) == 1 and "1 of 1 runs" in counts[0]
+
+
 def test_the_animals_without_their_bench(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "animals", "--output", "O"]) == 2
     assert (

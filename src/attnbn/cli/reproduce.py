@@ -262,7 +262,9 @@ def main(arguments: Sequence[str]) -> None:
             from attnbn.experiments.segmentation.table3 import MaskReproduction
 
             masks = MaskReproduction(classifiers, command.segmentations, command.saliency).run()
-        results = classifiers.run()
+        else:
+            classifiers.run()
+    results = classifiers.results
     for line in table(command.rows, results):
         print(line)
     chosen = {entry["threshold_split"] for entry in results["rows"]} - {None}

@@ -57,6 +57,7 @@ class Reproduction:
         processes: Trainings at a time, on the CPU.
         command: What made it, for the report.
         display: Where to speak.
+        results: The content of ``results.json``, once :meth:`run` has ended.
     """
 
     study: Study
@@ -69,6 +70,7 @@ class Reproduction:
     processes: int = 1
     command: str = ""
     display: Display = field(default_factory=Display)
+    results: dict[str, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._figures: dict[Run, dict[str, Any]] = {}
@@ -90,7 +92,8 @@ class Reproduction:
         runs = plan(self.configs, self.output, self.study.name, self.seeds)
         jobs = self._jobs(runs)
         with alone_in(self.output):
-            return self._carry_out(runs, jobs)
+            self.results = self._carry_out(runs, jobs)
+        return self.results
 
     def _carry_out(self, runs: Sequence[Run], jobs: Mapping[Run, Job]) -> dict[str, Any]:
         """All of it, in a folder that is ours."""
