@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -57,11 +58,17 @@ def stop_cleanly() -> None:
         nonlocal asked
         if time.monotonic() - asked > SAME_REQUEST_SECONDS:
             asked = time.monotonic()
+            # an object that the request finds half made may complain as it is thrown away: nobody's concern now
+            sys.unraisablehook = _unheard
             raise Stopped(signum)
 
     for signum in STOPPING:
         if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(signum, stop)
+
+
+def _unheard(_: object) -> None:
+    """Say nothing of an error in a clean-up."""
 
 
 def stop_no_more() -> None:
